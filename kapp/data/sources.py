@@ -1,0 +1,175 @@
+"""Where images come from: a name -> arrays."""
+
+import os
+import re
+import threading
+import urllib.error
+import urllib.request
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from kapp.data import shapes
+from kapp.data.cache import Arrays, cached
+from kapp.errors import Failure, WrongValue, unknown
+
+SHAPES_TRAIN, SHAPES_TEST = 12_500, 2_500
+NAMES = ("cifar10", "shapes", "shapes:near", "shapes:far")
+FORMS = ", or tfds:NAME, or npz:PATH"
+DOWNLOADS = "https://storage.googleapis.com"  # where tensorflow-datasets keeps its data
+
+
+def check(name: str, data_dir: str | None = None) -> None:
+    """Refuse what `arrays` can't load, as far as that shows without loading.
+
+    Raises:
+        WrongValue: an unknown name, or a file or folder that isn't there.
+    """
+    kind, _, rest = name.partition(":")
+    if name not in NAMES and not (kind in ("tfds", "npz") and rest):
+        raise unknown("data set", name, NAMES, FORMS)
+    if kind == "npz" and not Path(rest).is_file():
+        raise WrongValue(f"there is no file {rest!r} for the data set {name!r}.")
+    if data_dir is not None and not Path(data_dir).is_dir():
+        raise WrongValue(f"there is no folder {data_dir!r}: give --data-dir a folder that exists.")
+
+
+def arrays(name: str, data_dir: str | None = None) -> Arrays:
+    """The decoded images of the data set called `name`.
+
+    Args:
+        name: one of `NAMES`, tfds:NAME or npz:PATH.
+        data_dir: where tensorflow-datasets and the array cache keep their files; by default
+            $KAPP_DATA_DIR, or else ~/.cache/kapp.
+
+    Raises:
+        WrongValue: an unknown name, or a file whose arrays aren't images and labels.
+        Failure: no network, or a damaged file.
+    """
+    check(name, data_dir)
+    home = Path(data_dir or os.environ.get("KAPP_DATA_DIR") or Path.home() / ".cache" / "kapp")
+    kind, _, rest = name.partition(":")
+    make: Callable[[], Arrays]
+    match kind:
+        case "npz":
+            return _npz(Path(rest))  # decoded already: no second copy
+        case "shapes":
+            make = lambda: _shapes(rest or "shapes")  # noqa: E731
+        case _:
+            make = lambda: _tfds(rest or name, home)  # noqa: E731
+    return cached(home / "arrays" / re.sub(r"[^\w.-]", "_", name), make)
+
+
+def _shapes(kind: str) -> Arrays:
+    train, test = shapes.draw(kind, SHAPES_TRAIN, seed=0), shapes.draw(kind, SHAPES_TEST, seed=1)
+    return _joined(train, test, shapes.CLASSES[kind])
+
+
+def _npz(path: Path) -> Arrays:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            held = {key: file[key] for key in file.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise Failure(f"{path} is damaged or no .npz file ({error}). Write it anew with np.savez.") from error
+    missing = {"x_train", "y_train", "x_test", "y_test"} - held.keys()
+    if missing:
+        raise WrongValue(
+            f"{path} lacks {', '.join(sorted(missing))}. It needs x_train, y_train, x_test and y_test; "
+            f"it holds {', '.join(held) or 'nothing'}."
+        )
+    train = _checked(held["x_train"], held["y_train"], f"{path}: x_train", "y_train")
+    test = _checked(held["x_test"], held["y_test"], f"{path}: x_test", "y_test")
+    if train[0].shape[1:] != test[0].shape[1:]:
+        raise WrongValue(
+            f"{path}: x_train holds images of {train[0].shape[1:]}, x_test of {test[0].shape[1:]}. "
+            "Both must have one size."
+        )
+    count = int(max(train[1].max(), test[1].max())) + 1
+    names = [str(name) for name in held.get("classes", range(count))]
+    if len(names) < count:
+        raise WrongValue(f"{path}: {len(names)} classes are named, but a label is {count - 1}.")
+    return _joined(train, test, names)
+
+
+def _tfds(name: str, home: Path) -> Arrays:
+    if not any((home / name).rglob("dataset_info.json")):
+        _refuse_offline(name, home)
+    import tensorflow as tf
+    import tensorflow_datasets as tfds
+
+    tf.config.set_visible_devices([], "GPU")  # decoding is no work for it
+    try:
+        builder = tfds.builder(name, data_dir=home)
+        builder.download_and_prepare()
+    except tfds.core.registered.DatasetNotFoundError as error:
+        raise WrongValue(
+            f"tensorflow-datasets has no data set {name!r}. Its catalogue lists the names."
+        ) from error
+    info = builder.info
+    if info.supervised_keys is None or not isinstance(
+        info.features[info.supervised_keys[1]], tfds.features.ClassLabel
+    ):
+        raise WrongValue(f"the data set {name!r} is not for image classification.")
+    test = "test" if "test" in info.splits else "validation"
+    if not {"train", test} <= info.splits.keys():
+        raise WrongValue(f"the data set {name!r} lacks a training or a test split.")
+    whole = {
+        split: tfds.as_numpy(builder.as_dataset(split, batch_size=-1, as_supervised=True))
+        for split in ("train", test)
+    }
+    return _joined(
+        _checked(*whole["train"], f"{name}: training images", "labels"),
+        _checked(*whole[test], f"{name}: test images", "labels"),
+        info.features[info.supervised_keys[1]].names,
+    )
+
+
+def _checked(images, labels, images_name: str, labels_name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Images as uint8 (n, height, width, channels) and labels as int32 (n,)."""
+    if images.ndim == 3:
+        images = images[..., None]
+    if images.dtype != np.uint8 or images.ndim != 4 or len(images) == 0:
+        raise WrongValue(
+            f"{images_name} is {images.dtype} {images.shape}: images must be uint8, 0 to 255, "
+            "of shape (n, height, width, channels)."
+        )
+    if labels.shape == (len(images), 1):
+        labels = labels[:, 0]
+    if labels.shape != (len(images),) or labels.dtype.kind not in "iu" or labels.min() < 0:
+        raise WrongValue(
+            f"{labels_name} is {labels.dtype} {labels.shape}: labels must be integers from 0, one for "
+            f"each of the {len(images)} images."
+        )
+    return images, labels.astype(np.int32)
+
+
+def _joined(train, test, classes) -> Arrays:
+    images, labels = (np.concatenate(pair) for pair in zip(train, test))
+    return Arrays(images, labels.astype(np.int32), len(train[0]), [str(name) for name in classes])
+
+
+def _refuse_offline(name: str, home: Path) -> None:
+    """Raise within seconds where tensorflow-datasets would wait for minutes."""
+    reached = threading.Event()
+
+    def reach() -> None:
+        try:
+            urllib.request.urlopen(DOWNLOADS, timeout=4).close()
+        except urllib.error.HTTPError:
+            pass  # an answer, if only a refusal
+        except OSError:
+            return
+        reached.set()
+
+    # A thread, because looking up a name takes no timeout.
+    attempt = threading.Thread(target=reach, daemon=True)
+    attempt.start()
+    attempt.join(timeout=5)
+    if not reached.is_set():
+        raise Failure(
+            f"no network, and no copy of {name!r} in {home}. Three ways out: give --data-dir a folder in "
+            f"which tensorflow-datasets prepared it elsewhere; give your own arrays with --dataset npz:PATH; "
+            f"or take the embedded set with --dataset shapes."
+        )

@@ -1,0 +1,63 @@
+"""Files that are either whole or absent."""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from kapp.errors import Failure
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path` that takes its place when the block ends well.
+
+    A reader, and a run killed at any moment, sees the old file or the new one, never a part.
+
+    Raises:
+        Failure: the file can't be written (no permission, disk full, not a folder).
+    """
+    # The suffix stays: Keras chooses the format by it.
+    partial = path.with_name(f".{os.getpid()}-{path.name}")
+    try:
+        yield partial
+        os.replace(partial, path)
+    except OSError as error:
+        raise Failure(
+            f"cannot write {path}: {error.strerror or error}. "
+            "Free some room or choose another place with --out or --data-dir."
+        ) from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` to `path` at once and whole."""
+    with replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def make_folder(folder: Path) -> None:
+    """Create `folder` and its parents.
+
+    Raises:
+        Failure: it can't be created or written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Failure(
+            f"cannot write to {folder}: {error.strerror or error}. "
+            "Choose another place with --out or --data-dir."
+        ) from error
+    if not os.access(folder, os.W_OK):
+        raise Failure(
+            f"cannot write to {folder}: permission denied. Choose another place with --out or --data-dir."
+        )
+
+
+def checksum(path: Path) -> str:
+    """The SHA-256 of the file's bytes, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

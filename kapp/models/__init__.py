@@ -1,0 +1,55 @@
+"""Networks: a name or a notation to a functional Keras model. Importing this package imports no Keras."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from kapp.errors import WrongValue
+from kapp.models.catalogue import find, names
+
+if TYPE_CHECKING:
+    import keras
+
+__all__ = ["build", "find", "names"]
+
+# CIFAR-10's training images, per channel, in units of 0 to 255 (paper A, section 3.1).
+CIFAR10_MEAN = (125.3, 123.0, 113.9)
+CIFAR10_STD = (51.6, 50.8, 51.3)
+
+
+def build(
+    name: str,
+    classes: int = 10,
+    width: float = 1.0,
+    *,
+    image_shape: tuple[int, int, int] = (32, 32, 3),
+    mean: Sequence[float] = CIFAR10_MEAN,
+    std: Sequence[float] = CIFAR10_STD,
+    seed: int = 0,
+) -> "keras.Model":
+    """A new network: images (n, height, width, channels), 0 to 255, to logits (n, classes).
+
+    Args:
+        name: of the catalogue (`names()`), or a notation such as 512fc^2-10fc.
+        width: multiplies every layer's filters or units but the classes.
+        mean, std: of the images to come, per channel, in units of 0 to 255; kept inside the network.
+        seed: of the initial weights and of dropout.
+
+    Raises:
+        WrongValue: unknown name, width not above 0, fewer than 2 classes, an image too small.
+    """
+    entry = find(name)
+    if not width > 0:
+        raise WrongValue(f"width is {width}: it must be above 0 (1 is the paper's size).")
+    if classes < 2:
+        raise WrongValue(f"classes is {classes}: a classifier needs at least 2.")
+    from kapp.models import networks, notation
+
+    return networks.network(
+        notation.scale(entry.steps, width, classes),
+        image_shape=image_shape,
+        mean=mean,
+        std=std,
+        residual=entry.residual,
+        seed=seed,
+        name=entry.name if name in names() else "network",
+    )

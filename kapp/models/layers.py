@@ -1,0 +1,62 @@
+"""The blocks that networks are made of: plain functions of a tensor, named as a reader would name them."""
+
+from collections.abc import Iterator
+
+import keras
+from keras import layers
+
+Tensor = keras.KerasTensor
+# PyTorch's defaults, which paper D trained with; Keras's 0.99 needs hundreds of steps to warm up.
+NORMALISATION = {"momentum": 0.9, "epsilon": 1e-5}
+
+
+def he_normal(seeds: Iterator[int]) -> keras.Initializer:
+    """He et al. 2015, equation 10."""
+    return keras.initializers.HeNormal(seed=next(seeds))
+
+
+def normalised_relu(x: Tensor, name: str) -> Tensor:
+    """Batch normalisation, then ReLU (paper D, section 4)."""
+    x = layers.BatchNormalization(**NORMALISATION, name=f"{name}_bn")(x)
+    return layers.ReLU(name=f"{name}_relu")(x)
+
+
+def convolution(
+    x: Tensor,
+    filters: int,
+    seeds: Iterator[int],
+    name: str,
+    *,
+    kernel: int = 3,
+    stride: int = 1,
+    padded: bool = True,
+) -> Tensor:
+    """A convolution without bias: the normalisation that follows has one."""
+    return layers.Conv2D(
+        filters,
+        kernel,
+        stride,
+        padding="same" if padded else "valid",
+        use_bias=False,
+        kernel_initializer=he_normal(seeds),
+        name=name,
+    )(x)
+
+
+def dense(x: Tensor, units: int, seeds: Iterator[int], name: str) -> Tensor:
+    """A fully connected layer without bias: the normalisation that follows has one."""
+    return layers.Dense(units, use_bias=False, kernel_initializer=he_normal(seeds), name=name)(x)
+
+
+def residual_block(x: Tensor, filters: int, seeds: Iterator[int], name: str, *, stride: int = 1) -> Tensor:
+    """Two convolutions and the skip over them (He et al. 2016, figure 2); a 1x1 projection on the skip
+    where the shape changes (their option B)."""
+    skip = x
+    if stride != 1 or x.shape[-1] != filters:
+        skip = convolution(x, filters, seeds, f"{name}_skip", kernel=1, stride=stride)
+        skip = layers.BatchNormalization(**NORMALISATION, name=f"{name}_skip_bn")(skip)
+    x = convolution(x, filters, seeds, f"{name}_conv1", stride=stride)
+    x = normalised_relu(x, f"{name}_conv1")
+    x = convolution(x, filters, seeds, f"{name}_conv2")
+    x = layers.BatchNormalization(**NORMALISATION, name=f"{name}_conv2_bn")(x)
+    return layers.ReLU(name=f"{name}_relu")(layers.Add(name=f"{name}_add")([x, skip]))

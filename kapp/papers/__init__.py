@@ -1,0 +1,1 @@
+"""What the papers say, as data: settings and published figures, each with its table."""

@@ -1,0 +1,212 @@
+"""The run folder: the only reader and writer of its files.
+
+config.json        the recipe's name and its config, complete enough to run again
+environment.json   versions, backend, device, threads, git commit, data checksum
+metrics.csv        one row an epoch
+model.keras        the network alone, at its best validation accuracy
+checkpoints/       what an exact resume needs
+confusion.csv      test images counted by true class (rows) and predicted class (columns)
+result.json        the row that reports read; its presence means that the run is finished
+figures/           what people look at
+report.md          what happened
+"""
+
+import csv
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kapp.errors import Failure, WrongValue
+from kapp.files import make_folder, replacing, write_text
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ROOT = Path("runs")
+# Where a run lies and how often it was asked for doesn't change what it computes.
+NOT_THE_EXPERIMENT = ("out", "overwrite", "data_dir")
+WRITTEN = ("config.json environment.json metrics.csv model.keras confusion.csv result.json "
+           "report.md").split()  # fmt: skip
+
+
+def default_folder(recipe: str, names: Sequence[str], seed: int, config: Mapping) -> Path:
+    """`runs/RECIPE-NAMES-sSEED-DIGEST`: the same experiment finds its folder again, no other does."""
+    words = "-".join([recipe, *(Path(name).stem.replace(":", "_") for name in names)])
+    digest = hashlib.sha256(json.dumps(_experiment(config), sort_keys=True).encode()).hexdigest()
+    return ROOT / f"{words}-s{seed}-{digest[:6]}"
+
+
+class Run:
+    """One run folder, opened to read. `Run.start` opens one to write."""
+
+    def __init__(self, folder: Path | str):
+        self.folder = Path(folder)
+        if not self.config_file.is_file():
+            raise WrongValue(
+                f"{self.folder} is not a run folder: it holds no config.json. "
+                "Give the folder that a recipe printed as its run."
+            )
+
+    @classmethod
+    def start(cls, folder: Path | str, config: Mapping[str, Any], overwrite: bool = False) -> "Run":
+        """Open `folder` for the experiment `config`: new, to be resumed, or finished already.
+
+        Args:
+            folder: made if it isn't there.
+            config: JSON-ready; `recipe` names the recipe.
+            overwrite: forget what the folder holds of an earlier run.
+
+        Raises:
+            WrongValue: the folder holds something else, or a run of another config.
+            Failure: the folder can't be written.
+        """
+        folder = Path(folder)
+        config_file = folder / "config.json"
+        if folder.exists() and not folder.is_dir():
+            raise WrongValue(f"{folder} is a file, not a folder. Choose another --out.")
+        make_folder(folder)
+        if not config_file.is_file() and any(folder.iterdir()):
+            raise WrongValue(
+                f"{folder} holds files but no run: nothing there was touched. Choose another --out."
+            )
+        if overwrite:
+            _forget(folder)
+        if config_file.is_file():
+            _refuse_another(folder, _read_json(config_file), config)
+        else:
+            write_text(config_file, json.dumps(config, indent=2) + "\n")
+        (folder / "checkpoints").mkdir(exist_ok=True)
+        (folder / "figures").mkdir(exist_ok=True)
+        return cls(folder)
+
+    @property
+    def config_file(self) -> Path:
+        return self.folder / "config.json"
+
+    @property
+    def metrics_file(self) -> Path:
+        return self.folder / "metrics.csv"
+
+    @property
+    def model_file(self) -> Path:
+        return self.folder / "model.keras"
+
+    @property
+    def checkpoint_file(self) -> Path:
+        return self.folder / "checkpoints" / "latest.npz"
+
+    @property
+    def report_file(self) -> Path:
+        return self.folder / "report.md"
+
+    def figure(self, name: str) -> Path:
+        """Where the figure called `name` lies."""
+        return self.folder / "figures" / f"{name}.png"
+
+    @property
+    def finished(self) -> bool:
+        return (self.folder / "result.json").is_file()
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return _read_json(self.config_file)
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        return _read_json(self.folder / "environment.json")
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """The row that reports read; accuracies are fractions.
+
+        Raises:
+            Failure: the run isn't finished, or the file is damaged.
+        """
+        if not self.finished:
+            raise Failure(f"{self.folder} holds an unfinished run. Run its command again to finish it.")
+        return _read_json(self.folder / "result.json")
+
+    def write_environment(self, environment: Mapping[str, Any]) -> None:
+        write_text(self.folder / "environment.json", json.dumps(environment, indent=2) + "\n")
+
+    def write_result(self, result: Mapping[str, Any]) -> None:
+        write_text(self.folder / "result.json", json.dumps(result, indent=2) + "\n")
+
+    def write_report(self, text: str) -> None:
+        write_text(self.report_file, text)
+
+    def epochs(self) -> list[dict[str, float]]:
+        """The rows of `metrics.csv`, one an epoch, `epoch` counted from 1."""
+        if not self.metrics_file.is_file():
+            return []
+        with open(self.metrics_file, newline="", encoding="utf-8") as file:
+            try:
+                rows = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
+            except (TypeError, ValueError) as error:
+                raise Failure(
+                    f"{self.metrics_file} is damaged ({error}). Start anew with --overwrite."
+                ) from error
+        return [{**row, "epoch": int(row["epoch"])} for row in rows]
+
+    def write_epochs(self, rows: Sequence[Mapping[str, float]]) -> None:
+        """Replace `metrics.csv` by `rows`, which share their columns."""
+        with (
+            replacing(self.metrics_file) as partial,
+            open(partial, "w", newline="", encoding="utf-8") as file,
+        ):
+            table = csv.DictWriter(file, list(rows[0]) if rows else ["epoch"])
+            table.writeheader()
+            table.writerows(rows)
+
+    def metrics(self) -> "pd.DataFrame":
+        """`metrics.csv` as a table."""
+        import pandas as pd
+
+        return pd.DataFrame(self.epochs())
+
+    def write_confusion(self, counts: Sequence[Sequence[int]], classes: Sequence[str]) -> None:
+        """Write the counts of test images, (classes, classes), by true and predicted class."""
+        with (
+            replacing(self.folder / "confusion.csv") as partial,
+            open(partial, "w", newline="", encoding="utf-8") as file,
+        ):
+            table = csv.writer(file)
+            table.writerow(["true", *classes])
+            table.writerows([name, *map(int, row)] for name, row in zip(classes, counts))
+
+    def confusion(self) -> "pd.DataFrame":
+        """Counts of test images, indexed by true class, one column a predicted class."""
+        import pandas as pd
+
+        return pd.read_csv(self.folder / "confusion.csv", index_col="true")
+
+
+def _experiment(config: Mapping) -> dict:
+    return {key: value for key, value in config.items() if key not in NOT_THE_EXPERIMENT}
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise Failure(f"{path} is damaged or missing ({error}). Start anew with --overwrite.") from error
+
+
+def _refuse_another(folder: Path, held: Mapping, asked: Mapping) -> None:
+    held, asked = _experiment(held), _experiment(asked)
+    differing = [key for key in {**held, **asked} if held.get(key) != asked.get(key)]
+    if differing:
+        changes = ", ".join(f"{key}: {held.get(key)!r} -> {asked.get(key)!r}" for key in differing)
+        raise WrongValue(
+            f"{folder} holds another run ({changes}). Choose another --out, or --overwrite to start anew."
+        )
+
+
+def _forget(folder: Path) -> None:
+    """Remove what a run writes, and nothing else that somebody may keep there."""
+    stale = [folder / name for name in WRITTEN]
+    stale += [*(folder / "checkpoints").glob("*.npz"), *(folder / "figures").glob("*.png")]
+    for path in stale:
+        path.unlink(missing_ok=True)
