@@ -1,5 +1,6 @@
 """Data sets: a name -> images, labels and seeded splits. Importing this package imports no Keras."""
 
+import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -45,6 +46,13 @@ class Dataset:
     train: Split
     validation: Split
     test: Split
+
+    @cached_property
+    def checksum(self) -> str:
+        """The SHA-256 of all images and labels, in hexadecimal."""
+        digest = hashlib.sha256(np.ascontiguousarray(self.images))
+        digest.update(np.ascontiguousarray(self.labels))
+        return digest.hexdigest()
 
     @cached_property
     def moments(self) -> tuple[list[float], list[float]]:

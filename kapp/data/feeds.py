@@ -1,6 +1,8 @@
 """What `fit` is fed: batches of indices, {"sample": int32 (batch,), "view": int32 (batch,)}."""
 
-from collections.abc import Iterator
+import functools
+import itertools
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -9,71 +11,89 @@ import numpy as np
 from kapp.data import epochs
 from kapp.data.epochs import Views
 
+Table = tuple[np.ndarray, np.ndarray]  # samples and their views, in the order of an epoch
+
 
 def training(samples: np.ndarray, batch_size: int, *, seed: int, views: Views, first_epoch: int = 0) -> Any:
-    """Every epoch from `first_epoch` on, as the epoch table of `seed` orders and shows `samples`.
+    """Every epoch of `samples` from `first_epoch` on, without end, as the epoch table of `seed` shows it.
 
     Batches are whole: what is left of an epoch over `batch_size` isn't shown in it (another order
-    leaves out others), so that the step is compiled for one shape. Feed it with
+    leaves out others), so that the step is compiled for one shape. Feed it to `fit` with
     `steps_per_epoch=len(samples) // batch_size` and `shuffle=False`.
     """
 
-    def epoch(number: int) -> tuple[np.ndarray, np.ndarray]:
-        shown = epochs.table(seed, number, len(samples), views)
+    def epoch(number: int) -> Table:
+        shown = epochs.table(seed, first_epoch + number, len(samples), views)
         return samples[shown.order], shown.view
 
     if keras.backend.backend() == "tensorflow":
-        return _tf_data(epoch, len(samples), batch_size, first_epoch)
-    return _Batches(epoch, len(samples) // batch_size, batch_size, first_epoch)
+        return _endless_tf_data(epoch, len(samples), batch_size)
+    return _Endless(epoch, len(samples) // batch_size, batch_size)
 
 
 def scoring(samples: np.ndarray, batch_size: int, views: Views) -> Any:
     """`samples` once, in their order, each as it is."""
-    view = np.full(len(samples), views.identity, np.int32)
-    steps = -(-len(samples) // batch_size)
+    table = samples, np.full(len(samples), views.identity, np.int32)
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
-        batches = tf.data.Dataset.from_tensor_slices({"sample": samples, "view": view})
-        return batches.batch(batch_size).map(lambda batch: (batch,)).prefetch(2)
-    return _Batches(lambda _: (samples, view), steps, batch_size)
+        batches = tf.data.Dataset.from_tensor_slices(_named(*table)).batch(batch_size)
+        return batches.map(lambda batch: (batch,)).prefetch(2)
+    return _Once(table, batch_size)
 
 
-def _tf_data(epoch, count: int, batch_size: int, first_epoch: int) -> Any:
+def _named(sample: Any, view: Any) -> dict[str, Any]:
+    return {"sample": sample, "view": view}
+
+
+def _endless_tf_data(epoch: Callable[[int], Table], count: int, batch_size: int) -> Any:
     import tensorflow as tf
 
     def tables() -> Iterator[dict[str, np.ndarray]]:
-        number = first_epoch
-        while True:
-            sample, view = epoch(number)
-            yield {"sample": sample, "view": view}
-            number += 1
+        for number in itertools.count():
+            yield _named(*epoch(number))
 
-    signature = {key: tf.TensorSpec((count,), tf.int32) for key in ("sample", "view")}
-    shown = tf.data.Dataset.from_generator(tables, output_signature=signature)
+    # One Python call an epoch: the batches are cut inside tf.data.
+    column = tf.TensorSpec((count,), tf.int32)
+    shown = tf.data.Dataset.from_generator(tables, output_signature=_named(column, column))
     batches = shown.flat_map(
         lambda table: tf.data.Dataset.from_tensor_slices(table).batch(batch_size, drop_remainder=True)
     )
     return batches.map(lambda batch: (batch,)).prefetch(2)
 
 
-class _Batches(keras.utils.PyDataset):
-    """Batches of a table that is made anew each epoch."""
+class _Once(keras.utils.PyDataset):
+    """The batches of one table."""
 
-    def __init__(self, epoch, steps: int, batch_size: int, first_epoch: int = 0):
+    def __init__(self, table: Table, batch_size: int):
         super().__init__()
-        self._epoch, self._steps, self._batch_size = epoch, steps, batch_size
-        self._number = first_epoch
-        self._table = epoch(first_epoch)
+        self._table, self._batch_size = table, batch_size
 
     def __len__(self) -> int:
-        return self._steps
+        return -(-len(self._table[0]) // self._batch_size)
 
     def __getitem__(self, index: int) -> tuple[dict[str, np.ndarray]]:
-        part = slice(index * self._batch_size, (index + 1) * self._batch_size)
-        sample, view = self._table
-        return ({"sample": sample[part], "view": view[part]},)
+        return (_batch(self._table, index, self._batch_size),)
 
-    def on_epoch_end(self) -> None:
-        self._number += 1
-        self._table = self._epoch(self._number)
+
+class _Endless(keras.utils.PyDataset):
+    """The batches of a table an epoch; a batch is a function of its number alone, so that no callback
+    of `fit` can put it out of step."""
+
+    def __init__(self, epoch: Callable[[int], Table], steps: int, batch_size: int):
+        super().__init__()
+        self._epoch = functools.lru_cache(maxsize=1)(epoch)
+        self._steps, self._batch_size = steps, batch_size
+
+    @property
+    def num_batches(self) -> None:
+        return None
+
+    def __getitem__(self, index: int) -> tuple[dict[str, np.ndarray]]:
+        number, position = divmod(index, self._steps)
+        return (_batch(self._epoch(number), position, self._batch_size),)
+
+
+def _batch(table: Table, index: int, batch_size: int) -> dict[str, np.ndarray]:
+    part = slice(index * batch_size, (index + 1) * batch_size)
+    return _named(*(column[part] for column in table))

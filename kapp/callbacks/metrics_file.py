@@ -1,0 +1,23 @@
+"""Keeps a run's `metrics.csv`."""
+
+from typing import Any
+
+import keras
+
+from kapp.runs import Run
+
+FIRST = ("loss", "accuracy", "agreement", "val_loss", "val_accuracy", "val_agreement")
+
+
+class MetricsFile(keras.callbacks.Callback):
+    """Writes a row an epoch. A resumed run loses the rows after its checkpoint, and never has one twice."""
+
+    def __init__(self, run: Run):
+        super().__init__()
+        self._run = run
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        known = [name for name in FIRST if name in logs]
+        names = [*known, *(name for name in logs if name not in known)]
+        row = {"epoch": epoch + 1, **{name: logs[name] for name in names}}
+        self._run.write_epochs([*self._run.epochs()[:epoch], row])

@@ -1,0 +1,57 @@
+"""Says how a training goes: a line an epoch, with the time left."""
+
+import sys
+import time
+from typing import Any, TextIO
+
+import keras
+
+
+class Progress(keras.callbacks.Callback):
+    """Prints a line an epoch; on a terminal also how far the epoch is.
+
+    Args:
+        epochs: the last epoch.
+        steps: in an epoch.
+        title: starts every line.
+    """
+
+    def __init__(self, epochs: int, steps: int, title: str, stream: TextIO | None = None):
+        super().__init__()
+        self._epochs, self._steps, self._title = epochs, steps, title
+        self._stream = stream or sys.stderr
+        self._first: int | None = None
+        self._shown = 0.0
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        if self._first is None:
+            self._first, self._start = epoch, time.perf_counter()
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        now = time.perf_counter()
+        if self._stream.isatty() and now - self._shown > 0.5:
+            self._shown = now
+            self._write(f"\r\033[K{self._title}  {(batch + 1) / self._steps:.0%} of the epoch")
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        spent = time.perf_counter() - self._start
+        left = spent / (epoch + 1 - self._first) * (self._epochs - epoch - 1)
+        clear = "\r\033[K" if self._stream.isatty() else ""
+        self._write(
+            f"{clear}{self._title}  epoch {epoch + 1}/{self._epochs}"
+            f"  loss {logs['loss']:.4f}  accuracy {logs['accuracy']:.1%}"
+            f"  val_loss {logs['val_loss']:.4f}  val_accuracy {logs['val_accuracy']:.1%}"
+            f"  {logs['images_per_second']:,.0f} images/s  {logs['seconds']:.1f} s, {duration(left)} left\n"
+        )
+
+    def _write(self, text: str) -> None:
+        self._stream.write(text)
+        self._stream.flush()
+
+
+def duration(seconds: float) -> str:
+    """45 s, 12 min, 3 h 05 min."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02d} min"

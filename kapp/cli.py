@@ -1,0 +1,138 @@
+"""Dataclass config <-> command line."""
+
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, TypeVar
+
+from kapp.errors import Failure, WrongValue, unknown
+
+Config = TypeVar("Config")
+BACKENDS = ("tensorflow", "jax", "torch")
+
+
+def run(config_type: type[Config], main: Callable[[Config], Any], arguments: Sequence[str] | None = None):
+    """Run `main` on the config that the command line describes, and end the process with its status:
+    0; 1 for a failure; 2 for a wrong value; 130 when interrupted.
+
+    `config_type` is a dataclass; its `check()` refuses wrong values before Keras is imported.
+    """
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    try:
+        config = parse(config_type, arguments)
+        config.check()  # type: ignore[attr-defined]
+        _prepare_backend()
+        main(config)
+    except (WrongValue, Failure) as error:
+        print(f"kapp: {error}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, WrongValue) else 1)
+    except KeyboardInterrupt:
+        print("\nkapp: interrupted. The same command goes on from the last whole epoch.", file=sys.stderr)
+        sys.exit(130)
+
+
+def parse(config_type: type[Config], arguments: Sequence[str]) -> Config:
+    """The config that `arguments` describe. `--config FILE` gives other defaults, as in a run's config.json;
+    flags beside it win.
+
+    Raises:
+        WrongValue: the file isn't a config of this recipe.
+        SystemExit: a wrong flag (status 2) or --help (status 0), after printing.
+    """
+    import tyro
+
+    arguments = list(arguments)
+    default = None
+    if "--config" in arguments:
+        at = arguments.index("--config")
+        if at + 1 == len(arguments):
+            raise WrongValue("--config needs a file, such as a run's config.json.")
+        default = _from_file(config_type, Path(arguments[at + 1]))
+        del arguments[at : at + 2]
+    module = sys.modules[config_type.__module__]
+    name = module.__spec__.name if module.__spec__ else module.__name__
+    return tyro.cli(
+        config_type,
+        prog=f"python -m {name}",
+        args=arguments,
+        default=default,
+        description=module.__doc__,
+    )
+
+
+def as_json(config: Any) -> dict[str, Any]:
+    """The dataclass `config` as JSON-ready values."""
+    return {
+        name: str(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value
+        for name, value in dataclasses.asdict(config).items()
+    }
+
+
+def from_json(config_type: type[Config], values: Mapping[str, Any], source: str) -> Config:
+    """The config that `values` describe; `source` names them in an error.
+
+    Raises:
+        WrongValue: a name that the config doesn't have.
+    """
+    fields = {field.name for field in dataclasses.fields(config_type)}  # type: ignore[arg-type]
+    for name in values.keys() - {"recipe", "backend"}:
+        if name not in fields:
+            raise unknown(f"setting in {source}", name, sorted(fields))
+    known = {name: value for name, value in values.items() if name in fields}
+    return config_type(
+        **{name: tuple(value) if isinstance(value, list) else value for name, value in known.items()}
+    )
+
+
+def backend() -> str:
+    """The Keras backend that the environment chooses, TensorFlow by default.
+
+    Raises:
+        WrongValue: KERAS_BACKEND names none.
+    """
+    name = os.environ.get("KERAS_BACKEND") or "tensorflow"
+    if name not in BACKENDS:
+        raise unknown("KERAS_BACKEND", name, BACKENDS)
+    return name
+
+
+def _from_file(config_type: type[Config], path: Path) -> Config:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise WrongValue(f"--config {path}: {error}. Give it a run's config.json.") from error
+    if not isinstance(values, dict):
+        raise WrongValue(f"--config {path} isn't a run's config.json.")
+    return from_json(config_type, values, str(path))
+
+
+def _prepare_backend() -> None:
+    """Refuse a backend that can't be had, in our words, and start the one that can without its chatter."""
+    name = os.environ["KERAS_BACKEND"] = backend()
+    if find_spec(name) is None:
+        raise WrongValue(f"KERAS_BACKEND is {name}, which isn't installed: pip install {name}.")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with _quiet():
+        import keras
+
+        keras.ops.zeros(())  # finds the devices
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Drop what is written to standard error, by native code too: TensorFlow's start-up lines heed no
+    log level. An exception still comes through."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)

@@ -1,0 +1,1 @@
+"""One command a module: python -m kapp.recipes.NAME, or kapp NAME."""

@@ -1,0 +1,114 @@
+"""The settings that all training recipes share."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from kapp.data import Views, sources
+from kapp.errors import WrongValue
+from kapp.papers import deep_and_convolutional as paper_d
+
+Quick = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Settings:
+    dataset: str = "cifar10"
+    """cifar10, shapes, shapes:near, shapes:far, tfds:NAME or npz:PATH."""
+    data_dir: str | None = None
+    """Where tensorflow-datasets and the array cache keep their files (default: $KAPP_DATA_DIR or
+    ~/.cache/kapp)."""
+    epochs: int | None = None
+    """How often to see the training images (default: as long as the paper does)."""
+    batch_size: int = paper_d.BATCH_SIZE
+    learning_rate: float = paper_d.LEARNING_RATE
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    momentum: float = 0.9
+    """Of sgd."""
+    weight_decay: float = 0.0
+    """Decoupled, on kernels."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    warmup_epochs: int = 0
+    """With the cosine schedule: epochs of linear rise before it falls."""
+    precision: Literal["auto", "float32", "mixed_bfloat16"] = "auto"
+    """auto: bfloat16 where the machine has units for it."""
+    seed: int = 0
+    """Of the initial weights, dropout and the epoch table. The split is the same for every seed."""
+    width: float | None = None
+    """Multiplies every layer's filters or units (default: 1, the paper's size)."""
+    shift: int = 4
+    """Crops move by up to that many pixels."""
+    flip: bool = True
+    """Mirror half of the images."""
+    limit_train: int | None = None
+    """Train on that many images at most, and select by a quarter as many."""
+    out: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
+    """The run folder (default: runs/NAME, the same for the same experiment)."""
+    overwrite: bool = False
+    """Start anew what that folder holds."""
+    quick: bool = False
+    """Shrink width, data and epochs, where not given: minutes on two CPU cores, to see it work."""
+
+    @property
+    def views(self) -> Views:
+        return Views(self.shift, self.flip)
+
+    def check(self) -> None:
+        """Refuse wrong values, as far as they show before Keras is imported.
+
+        Raises:
+            WrongValue: what was received, what is accepted.
+        """
+        sources.check(self.dataset, self.data_dir)
+        at_least(self, 1, "epochs", "batch_size", "limit_train")
+        at_least(self, 0, "momentum", "weight_decay", "warmup_epochs", "seed", "shift")
+        above_zero(self, "learning_rate", "width")
+        if self.warmup_epochs and self.schedule != "cosine":
+            raise WrongValue("--warmup-epochs goes with --schedule cosine.")
+        if self.limit_train is not None and self.limit_train < self.batch_size:
+            raise WrongValue(
+                f"--limit-train is {self.limit_train}: it must be at least one batch, "
+                f"--batch-size {self.batch_size}."
+            )
+
+    def optimiser(self, steps_per_epoch: int):
+        """The optimiser that these settings describe."""
+        from kapp.training import optimizers
+
+        return optimizers.make(
+            self.optimizer,
+            self.learning_rate,
+            schedule=self.schedule,
+            steps=steps_per_epoch * (self.epochs or 1),
+            warmup_steps=steps_per_epoch * self.warmup_epochs,
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
+        )
+
+
+def filled(settings: Any, quick: Quick, full: Quick) -> dict[str, Any]:
+    """The values of `settings` that were left open, from `quick` or `full`."""
+    chosen = quick if settings.quick else full
+    return {name: value for name, value in chosen.items() if getattr(settings, name) is None}
+
+
+def at_least(settings: Any, smallest: int, *names: str) -> None:
+    """Refuse a value below `smallest`; None is a value left open."""
+    for name in names:
+        value = getattr(settings, name)
+        if value is not None and not value >= smallest:
+            raise WrongValue(f"{_flag(name)} is {value}: it must be at least {smallest}.")
+
+
+def above_zero(settings: Any, *names: str) -> None:
+    """Refuse a value not above 0; None is a value left open."""
+    for name in names:
+        value = getattr(settings, name)
+        if value is not None and not 0 < value < float("inf"):
+            raise WrongValue(f"{_flag(name)} is {value}: it must be above 0.")
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")

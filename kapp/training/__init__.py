@@ -1,0 +1,22 @@
+"""Training: the Learner and the Distiller, what they minimise, and what every recipe calls.
+
+Importing this package imports no Keras; using a name of it does.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kapp.training import objectives
+    from kapp.training.distiller import Distiller
+    from kapp.training.learner import Learner
+
+__all__ = ["Distiller", "Learner", "objectives"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("Distiller", "Learner"):
+        return getattr(import_module(f"kapp.training.{name.lower()}"), name)
+    if name in ("objectives", "teachers"):
+        return import_module(f"kapp.training.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,93 @@
+"""Where the compute is: one short function a backend."""
+
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+
+import keras
+
+import kapp
+
+
+def _tensorflow_gpu() -> str | None:
+    import tensorflow as tf
+
+    gpus = tf.config.list_physical_devices("GPU")
+    return tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU") if gpus else None
+
+
+def _jax_gpu() -> str | None:
+    import jax
+
+    first = jax.devices()[0]
+    return None if first.platform == "cpu" else first.device_kind
+
+
+def _torch_gpu() -> str | None:
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else None
+
+
+_gpu = {"tensorflow": _tensorflow_gpu, "jax": _jax_gpu, "torch": _torch_gpu}[keras.backend.backend()]
+
+
+def is_gpu() -> bool:
+    return _gpu() is not None
+
+
+def name() -> str:
+    """The accelerator's name, or the processor's with its number of cores."""
+    return _gpu() or f"{_processor()}, {_cores()} cores"
+
+
+def environment(data_checksum: str) -> Mapping[str, object]:
+    """What `environment.json` says: enough to tell why two runs differ."""
+    packages = ("keras", "tensorflow", "jax", "torch", "numpy", "tensorflow-datasets")
+    return {
+        "kapp": kapp.__version__,
+        "commit": commit(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "backend": keras.backend.backend(),
+        "device": name(),
+        "threads": _cores(),
+        "versions": {package: _version(package) for package in packages},
+        "data_sha256": data_checksum,
+    }
+
+
+def commit() -> str:
+    """The commit of the checkout that kapp runs from, "+" for changes since; "" outside one."""
+    git = ["git", "-C", str(Path(kapp.__file__).parent)]
+    try:
+        head, changes = (
+            subprocess.run([*git, *words], capture_output=True, text=True, timeout=10, check=True).stdout
+            for words in (["rev-parse", "--short=12", "HEAD"], ["status", "--porcelain", "-uno"])
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return head.strip() + ("+" if changes.strip() else "")
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _processor() -> str:
+    cpu = Path("/proc/cpuinfo")
+    if cpu.is_file():
+        for line in cpu.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,25 @@
+"""The dtype policy that a run computes in."""
+
+from pathlib import Path
+
+import keras
+
+from kapp.training import device
+
+
+def use(precision: str) -> str:
+    """Set Keras's dtype policy for the networks to come, and return its name.
+
+    Args:
+        precision: float32, mixed_bfloat16, or auto: mixed_bfloat16 where the machine has units for it
+            (a GPU, or a CPU with AMX), float32 elsewhere.
+    """
+    if precision == "auto":
+        precision = "mixed_bfloat16" if device.is_gpu() or _has_amx() else "float32"
+    keras.config.set_dtype_policy(precision)
+    return precision
+
+
+def _has_amx() -> bool:
+    cpu = Path("/proc/cpuinfo")
+    return cpu.is_file() and "amx_bf16" in cpu.read_text()
