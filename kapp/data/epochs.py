@@ -52,7 +52,7 @@ def table(seed: int, epoch: int, samples: int, views: Views) -> Epoch:
 
 def stratified(labels: np.ndarray, seed: int) -> np.ndarray:
     """A seeded order of the samples (int64, (n,)) in which every prefix, and so every contiguous part,
-    holds each class in proportion, to within one image."""
+    holds each class in proportion, to within an image or two."""
     random = np.random.Philox(np.random.SeedSequence([seed])).random_raw(len(labels))
     by_class = np.lexsort((random, labels))
     counts = np.bincount(labels)

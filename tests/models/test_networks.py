@@ -1,0 +1,150 @@
+"""One shared check over every network of the catalogue, and the details of a few."""
+
+import re
+
+import keras
+import numpy as np
+import pytest
+
+from kapp import models
+from kapp.errors import WrongValue
+from kapp.models.networks import flops
+from kapp.training import Learner
+
+
+def images(count: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (count, 32, 32, 3)).astype(np.uint8)
+
+
+def counted(name: str) -> int:
+    """The parameters of a network, with batch normalisation's four a channel, counted by hand from the
+    notation as the paper prints it."""
+    entry = models.find(name)
+    printed = entry.printed or entry.notation
+    if not printed.endswith("10fc"):
+        printed += "-10fc"
+    side, channels, total, last_filters = 32, 3, 0, None
+    flat = False
+    for count, kind, repeat in re.findall(r"(\d*)(c|fc|mp)(?:\^(\d+))?(?:-|$)", printed):
+        if kind == "mp":
+            side //= 2
+        for i in range(int(repeat or 1)) if kind != "mp" else ():
+            filters = int(count)
+            if kind == "c":
+                if entry.residual and i == 0:
+                    total += channels * filters + 4 * filters  # the projection on the skip
+                    side //= 1 if last_filters is None else 2
+                    last_filters = filters
+                total += 9 * channels * filters + 4 * filters
+                channels = filters
+                continue
+            if not flat and not entry.residual:
+                channels *= side * side
+            flat = True
+            classes = kind == "fc" and printed.endswith(f"-{count}fc") and filters == 10
+            total += channels * filters + (filters if classes else 4 * filters)
+            channels = filters
+    return total
+
+
+@pytest.mark.parametrize("name", models.names())
+def test_parameters_are_those_of_the_notation(name):
+    network = models.build(name)
+    assert network.count_params() == counted(name)
+    assert network.output_shape == (None, 10)
+    assert network.output.dtype == "float32"
+
+
+@pytest.mark.parametrize(
+    ("name", "published"),
+    [
+        ("teacher_1", 5.34e6),
+        ("deep_resnet", 11.1e6),
+        ("conv_1", 10.49e6),
+        ("conv_2", 9.88e6),
+        ("linear_3", 10.51e6),
+        ("linear_4", 10.91e6),
+        ("shallow_resnet", 7.8e6),
+        ("deep_linear", 10.57e6),
+    ],
+)
+def test_parameters_are_near_the_known_counts_without_normalisation(name, published):
+    assert models.build(name).count_params() == pytest.approx(published, rel=0.015)
+
+
+@pytest.mark.parametrize("name", models.names())
+def test_every_network_learns_and_is_saved(name, tmp_path):
+    network = models.build(name, classes=5, width=0.06, seed=3)
+    x, y = images(16), np.arange(16) % 5
+    before = [keras.ops.convert_to_numpy(w) for w in network.trainable_weights]
+    learner = Learner(network)
+    learner.compile(keras.optimizers.SGD(0.5))
+    learner.fit(x, y, batch_size=16, epochs=2, verbose=0)
+    for weight, old in zip(network.trainable_weights, before):
+        assert np.isfinite(weight).all(), weight.path
+        assert (keras.ops.convert_to_numpy(weight) != old).any(), f"no gradient reached {weight.path}"
+
+    network.save(tmp_path / "network.keras")
+    again = keras.models.load_model(tmp_path / "network.keras", safe_mode=True)
+    expected = keras.ops.convert_to_numpy(network(x, training=False))
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(again(x, training=False)), expected, atol=1e-5)
+
+
+def test_teacher_1_has_the_papers_dropouts_in_their_places():
+    network = models.build("teacher_1", width=0.1)
+    names = [layer.name for layer in network.layers]
+    rates = [layer.rate for layer in network.layers if isinstance(layer, keras.layers.Dropout)]
+    assert rates == [0.2, 0.3, 0.37, 0.42]
+    before = [names[names.index(f"dropout{i}") - 1] for i in (1, 2, 3, 4)]
+    assert before == ["pool1", "pool2", "pool3", "dense2_relu"]
+
+
+def test_the_residual_nets_skip_over_two_convolutions_and_halve_where_they_widen():
+    network = models.build("deep_resnet", width=0.1)
+    assert sum(isinstance(layer, keras.layers.Add) for layer in network.layers) == 18
+    sides = [network.get_layer(f"block{i}_relu").output.shape[1] for i in range(1, 19)]
+    assert sides == [32] * 4 + [16] * 6 + [8] * 8
+
+
+def test_normalisation_is_inside_the_network():
+    """Shifting and stretching the images along with mean and std changes nothing."""
+    a = models.build("linear_3", width=0.05, mean=(100, 110, 120), std=(50, 60, 70))
+    b = models.build("linear_3", width=0.05, mean=(50, 55, 60), std=(25, 30, 35))
+    b.set_weights(a.get_weights())
+    x = (images(4) // 2 * 2).astype("float32")
+    np.testing.assert_allclose(
+        keras.ops.convert_to_numpy(a(x)), keras.ops.convert_to_numpy(b(x / 2)), rtol=1e-4, atol=1e-4
+    )
+
+
+def test_the_seed_decides_the_weights():
+    one, same, other = (models.build("conv_1", width=0.05, seed=seed).get_weights() for seed in (1, 1, 2))
+    assert all((a == b).all() for a, b in zip(one, same))
+    assert any((a != b).any() for a, b in zip(one, other))
+
+
+def test_he_initialisation_has_the_variance_of_equation_10():
+    kernel = models.build("linear_3").get_layer("dense2").kernel
+    assert np.std(keras.ops.convert_to_numpy(kernel)) == pytest.approx((2 / 2048) ** 0.5, rel=0.01)
+
+
+def test_flops_count_a_multiplication_and_an_addition_as_two():
+    # 32x32x3 -> 4 filters of 3x3x3, pooled to 16x16x4 -> 10
+    assert flops(models.build("4c-mp-10fc")) == 2 * (32 * 32 * 4 * 27 + 16 * 16 * 4 * 10)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"name": "deep_resnt"}, "Did you mean 'deep_resnet'"),
+        ({"name": "64c-x-10fc"}, "'x' in '64c-x-10fc' is not a layer"),
+        ({"name": "linear_3", "width": 0}, "width is 0"),
+        ({"name": "linear_3", "width": float("nan")}, "width is nan"),
+        ({"name": "linear_3", "classes": 1}, "at least 2"),
+        ({"name": "64c-10c"}, "ends in a map"),
+        ({"name": "mp-mp-mp-mp-mp-mp-10fc"}, "don't fit images of"),
+    ],
+)
+def test_what_cannot_be_built_is_refused(arguments, message):
+    with pytest.raises(WrongValue, match=re.escape(message)):
+        models.build(**arguments)
