@@ -4,6 +4,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Mapping
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -60,8 +61,10 @@ def environment(data_checksum: str) -> Mapping[str, object]:
     }
 
 
+@cache
 def commit() -> str:
-    """The commit of the checkout that kapp runs from, "+" for changes since; "" outside one."""
+    """The commit of the checkout that kapp runs from, "+" for changes since; "" outside one. Asked once, before
+    the checkout can move on under a long run."""
     git = ["git", "-C", str(Path(kapp.__file__).parent)]
     try:
         head, changes = (

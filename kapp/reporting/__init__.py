@@ -1,0 +1,1 @@
+"""From run folders to scores, tables, figures and pages; reads files, knows nothing of Keras."""

@@ -1,0 +1,264 @@
+"""Run folders become the pages that people read, with their figures.
+
+`run_page` and `distill_page` draw into the run's figures/ and return the text of its report.md;
+`summary_page` writes a folder of its own over many runs.
+"""
+
+import os
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from kapp.errors import WrongValue
+from kapp.files import make_folder, replacing, write_text
+from kapp.reporting import figures, tables
+from kapp.reporting.tables import plain
+from kapp.runs import Run
+
+CIRCUMSTANCES = "dataset dataset_note width epochs seed device backend precision commit".split()
+
+
+def run_page(run: Run) -> str:
+    """The report of one network trained on labels; draws its curves and confusion matrix."""
+    result = run.result
+    name = f"{result['model']} on {result['dataset']}"
+    figures.curves(run.metrics(), run.figure("curves"), name)
+    figures.confusion(run.confusion(), run.figure("confusion"), f"{name}: test images")
+    return _page(
+        f"# {name}",
+        f"{result['model']}, {tables.amount(result['parameters'])} parameters, names "
+        f"{_test(result)} of {result['test_images']:,} test images correctly after "
+        f"{result['epochs']} epochs on labels.",
+        _selection(result),
+        "## Results",
+        _results(result),
+        "## Training",
+        _image("Loss and accuracy by epoch", "figures/curves.png"),
+        "## Which classes are taken for which",
+        _image("Confusion matrix", "figures/confusion.png"),
+        *_settings(run),
+    )
+
+
+def distill_page(run: Run, baseline: Run | None, teachers: Sequence[Run]) -> str:
+    """The report of one distillation; draws paper D's figures 1 to 3 and the confusion matrix.
+
+    Args:
+        run: the distilled student.
+        baseline: the same student trained on labels, where there is one.
+        teachers: those of the teachers that have a run; a .keras file has none.
+    """
+    result = run.result
+    runs = [*([baseline] if baseline else []), run, *teachers]
+    frame = tables.rows([each.folder for each in runs])
+    source = " + ".join(result["teachers"])
+    name = f"{result['model']} from {source}"
+    figures.bars(frame, run.figure("accuracies"), result["dataset"])
+    figures.confusion(run.confusion(), run.figure("confusion"), f"{name}: test images")
+    teaching = [f"teacher {each.result['model']} {_test(each.result)}" for each in teachers]
+    return _page(
+        f"# {name}, on {result['dataset']}",
+        "; ".join([_headline(run, baseline), *teaching]) + ".",
+        *([_verdict(run, baseline)] if baseline else []),
+        _selection(result),
+        "## Comparison",
+        tables.comparison(frame),
+        _image("Test accuracies, as in paper D's figure 1", "figures/accuracies.png"),
+        "## Training",
+        *_learning(run, baseline),
+        "## Results of the student",
+        _results(result),
+        "## Which classes are taken for which",
+        _image("Confusion matrix", "figures/confusion.png"),
+        *_settings(run),
+        "## The runs",
+        "\n".join(f"- {_words(each)}: {_link(each, run.folder)}" for each in runs),
+    )
+
+
+def summary_page(runs: Iterable[Run], out: Path) -> str:
+    """Write `out`/README.md over the finished `runs`, with rows.csv and figures/, and return it.
+
+    Raises:
+        WrongValue: none of the runs is finished.
+        Failure: `out` can't be written.
+    """
+    runs = [run for run in runs if run.finished]
+    if not runs:
+        raise WrongValue("no finished run to report on. Give run folders that hold a result.json.")
+    frame = tables.rows([run.folder for run in runs])
+    make_folder(out / "figures")
+    with replacing(out / "rows.csv") as partial:
+        frame.to_csv(partial, index=False)
+
+    drawn = []
+    for (dataset, width), group in frame.groupby(["dataset", "width"], dropna=False, sort=False):
+        name = _file_name("accuracies", str(dataset), plain(width))
+        figures.bars(group, out / "figures" / name, f"{dataset}, width {plain(width)}")
+        drawn += [_image(f"Test accuracies on {dataset}, width {plain(width)}", f"figures/{name}")]
+    for name, distilled, labels in _pairs(runs):
+        for quantity in ("loss", "accuracy"):
+            link = f"figures/{quantity}-{name}"
+            _paired(distilled, labels, quantity, out / link)
+            drawn += [_image(f"{quantity.capitalize()} of {_words(distilled)}", link)]
+
+    page = _page(
+        "# Results",
+        f"{len(frame)} finished runs. Networks and epochs were chosen on validation images; the test "
+        "images were scored once, at the end of each run. Intervals are Wilson's, over test images.",
+        tables.comparison(frame),
+        *drawn,
+        "## Settings",
+        _pairs_table({name: _values(frame[name]) for name in CIRCUMSTANCES}),
+        "Every run, with all of its settings, is a row of [rows.csv](rows.csv).",
+    )
+    write_text(out / "README.md", page)
+    return page
+
+
+def _headline(run: Run, baseline: Run | None) -> str:
+    result = run.result
+    lead = f"{result['model']} learned from {' + '.join(result['teachers'])}: "
+    after = tables.percent(result["test_accuracy"])
+    if baseline is None:
+        return f"{lead}{_test(result)} distilled (n = 1 seed; no run on labels to compare with)"
+    before = baseline.result["test_accuracy"]
+    gain = 100 * (result["test_accuracy"] - before)
+    return (
+        f"{lead}{tables.percent(before)} on labels, {after} distilled ({gain:+.1f} points, n = 1 seed each)"
+    )
+
+
+def _verdict(run: Run, baseline: Run) -> str:
+    """What may be concluded from two single runs: little, and said so."""
+    taught, labels = run.result, baseline.result
+    gain = taught["test_accuracy"] - labels["test_accuracy"]
+    (low, high), (low_labels, high_labels) = taught["test_interval"], labels["test_interval"]
+    sentences = []
+    if gain <= 0:
+        sentences += ["Distillation did not help here."]
+    if low <= high_labels and low_labels <= high:
+        sentences += ["The 95% intervals overlap: these test images alone do not tell the two apart."]
+    else:
+        sentences += ["The 95% intervals do not overlap."]
+    sentences += ["They count the luck of the test images, not of the seed: one seed each cannot settle it."]
+    changed = [
+        f"{key.replace('_', ' ')} ({plain(labels.get(key))} on labels, {plain(taught.get(key))} distilled)"
+        for key in tables.TRAINING
+        if labels.get(key) != taught.get(key)
+    ]
+    if changed:
+        sentences += [f"Beside the teaching, the two runs differ in {', '.join(changed)}."]
+    return " ".join(sentences)
+
+
+def _learning(run: Run, baseline: Run | None) -> list[str]:
+    """Paper D's figures 2 and 3, or the student's own curves where there is nothing beside it."""
+    if baseline is None:
+        figures.curves(run.metrics(), run.figure("curves"), _words(run))
+        return [_image("Loss and accuracy by epoch", "figures/curves.png")]
+    for quantity in ("loss", "accuracy"):
+        _paired(run, baseline, quantity, run.figure(quantity))
+    return [
+        _image("Loss distilled (left) and on labels, paper D's figure 2", "figures/loss.png"),
+        "The two losses have different units: compare their shapes, not their heights.",
+        _image("Accuracy distilled (left) and on labels, paper D's figure 3", "figures/accuracy.png"),
+    ]
+
+
+def _paired(distilled: Run, labels: Run, quantity: str, path: Path) -> None:
+    objective = distilled.result["objective"]
+    titles = (f"from {' + '.join(distilled.result['teachers'])} ({objective})", "on labels (cross-entropy)")
+    left, right = distilled.metrics(), labels.metrics()
+    figures.paired_curves(left, right, quantity, path, titles, distilled.result["model"])
+
+
+def _pairs(runs: Sequence[Run]) -> list[tuple[str, Run, Run]]:
+    """For each model and teaching: a file name, its first run and the model's first on labels."""
+    on_labels: dict[str, Run] = {}
+    distilled: dict[str, tuple[str, Run]] = {}
+    for run in runs:
+        result = run.result
+        place = [result["model"], result["dataset"], plain(result["width"])]
+        if result["teachers"]:
+            name = _file_name(*place, *result["teachers"], result["objective"])
+            distilled.setdefault(name, (_file_name(*place), run))
+        else:
+            on_labels.setdefault(_file_name(*place), run)
+    return [(name, run, on_labels[place]) for name, (place, run) in distilled.items() if place in on_labels]
+
+
+def _settings(run: Run) -> list[str]:
+    config = {
+        name: ", ".join(map(str, value)) if isinstance(value, list) else plain(value)
+        for name, value in run.config.items()
+    }
+    noted = ("dataset_note", "precision", "backend", "device", "commit")
+    ran = {key: plain(run.result.get(key)) for key in noted}
+    return [
+        "## Settings",
+        _pairs_table({**config, **ran}),
+        "[config.json](config.json) holds all of them; the same command with the same settings runs it "
+        "again. [environment.json](environment.json) tells versions and data, "
+        "[metrics.csv](metrics.csv) every epoch.",
+    ]
+
+
+def _results(result: dict) -> str:
+    return _pairs_table(
+        {
+            "test accuracy (95% interval)": _test(result),
+            "validation accuracy": tables.percent(result["val_accuracy"]),
+            "test loss (cross-entropy, nats)": f"{result['test_loss']:.3f}",
+            "expected calibration error": f"{result['calibration_error']:.3f}",
+            "training, images per second": f"{result['train_images_per_second']:,.0f}",
+            "minutes in all": f"{result['seconds'] / 60:.1f}",
+        }
+    )
+
+
+def _selection(result: dict) -> str:
+    return (
+        f"The network is that of epoch {result['best_epoch']} of {result['epochs']}, the best on "
+        "validation images; the test images were scored once, at the end."
+    )
+
+
+def _test(result: dict) -> str:
+    return tables.interval(result["test_accuracy"], *result["test_interval"])
+
+
+def _words(run: Run) -> str:
+    result = run.result
+    if not result["teachers"]:
+        return f"{result['model']} on labels"
+    return f"{result['model']} from {' + '.join(result['teachers'])} ({result['objective']})"
+
+
+def _values(column: pd.Series) -> str:
+    return ", ".join(plain(value) for value in column.drop_duplicates() if not pd.isna(value))
+
+
+def _pairs_table(pairs: dict[str, str]) -> str:
+    """A two-column table of what is known."""
+    known = [(name.replace("_", " "), value) for name, value in pairs.items() if value != ""]
+    return tables.markdown(pd.DataFrame(known, columns=["", "value"]))
+
+
+def _image(words: str, link: str) -> str:
+    return f"![{words}]({link})"
+
+
+def _link(run: Run, page_folder: Path) -> str:
+    path = Path(os.path.relpath(run.folder, page_folder)).as_posix()
+    return f"[{run.folder.name or path}]({path})"
+
+
+def _file_name(*words: str) -> str:
+    return re.sub(r"[^\w.-]+", "_", "-".join(words)) + ".png"
+
+
+def _page(*paragraphs: str) -> str:
+    return "\n\n".join(paragraphs) + "\n"
