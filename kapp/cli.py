@@ -47,7 +47,7 @@ def parse(config_type: type[Config], arguments: Sequence[str]) -> Config:
     import tyro
 
     arguments = list(arguments)
-    default = None
+    default: Any = None
     if "--config" in arguments:
         at = arguments.index("--config")
         if at + 1 == len(arguments):

@@ -14,7 +14,7 @@ report.md          what happened
 import csv
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -166,7 +166,7 @@ class Run:
 
         return pd.DataFrame(self.epochs())
 
-    def write_confusion(self, counts: Sequence[Sequence[int]], classes: Sequence[str]) -> None:
+    def write_confusion(self, counts: Iterable[Iterable[int]], classes: Sequence[str]) -> None:
         """Write the counts of test images, (classes, classes), by true and predicted class."""
         with (
             replacing(self.folder / "confusion.csv") as partial,
@@ -180,7 +180,11 @@ class Run:
         """Counts of test images, indexed by true class, one column a predicted class."""
         import pandas as pd
 
-        return pd.read_csv(self.folder / "confusion.csv", index_col="true")
+        path = self.folder / "confusion.csv"
+        try:  # a class may be called "nan"
+            return pd.read_csv(path, index_col="true", keep_default_na=False, dtype={"true": str})
+        except (OSError, ValueError) as error:
+            raise Failure(f"{path} is damaged or missing ({error}). Start anew with --overwrite.") from error
 
 
 def _experiment(config: Mapping) -> dict:

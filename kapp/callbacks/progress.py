@@ -20,11 +20,11 @@ class Progress(keras.callbacks.Callback):
         super().__init__()
         self._epochs, self._steps, self._title = epochs, steps, title
         self._stream = stream or sys.stderr
-        self._first: int | None = None
+        self._first = -1
         self._shown = 0.0
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        if self._first is None:
+        if self._first < 0:
             self._first, self._start = epoch, time.perf_counter()
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:

@@ -20,7 +20,7 @@ class Speed(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._start = time.perf_counter()
-        self._trained = None
+        self._trained: float | None = None
 
     def on_test_begin(self, logs: Any = None) -> None:
         self._trained = time.perf_counter()

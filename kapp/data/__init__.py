@@ -3,6 +3,7 @@
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -47,11 +48,22 @@ class Dataset:
     validation: Split
     test: Split
 
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        return self.images.shape[1:]
+
+    @property
+    def as_input(self) -> dict[str, Any]:
+        """What `models.build` wants to know of the images to come."""
+        mean, std = self.moments
+        return {"classes": len(self.classes), "image_shape": self.image_shape, "mean": mean, "std": std}
+
     @cached_property
     def checksum(self) -> str:
         """The SHA-256 of all images and labels, in hexadecimal."""
-        digest = hashlib.sha256(np.ascontiguousarray(self.images))
-        digest.update(np.ascontiguousarray(self.labels))
+        digest = hashlib.sha256()
+        for array in (self.images, self.labels):
+            digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
 
     @cached_property

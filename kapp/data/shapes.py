@@ -1,8 +1,8 @@
 """Ten-class image sets drawn by the project itself, for machines without a network.
 
-`shapes` has coloured shapes on cluttered backgrounds, `near` ten other shapes of the same visual
-world, `far` textures that fill the image. Colour, contrast, position, rotation and size are drawn
-alike for every class, so that only form tells the classes apart.
+`shapes` has coloured shapes among stray bars, `near` ten other shapes of the same visual world,
+`far` textures that fill the image. Colour, contrast, position, rotation and size are drawn alike
+for every class, so that only form tells the classes apart.
 """
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from kapp.errors import WrongValue, unknown
 
 SIDE = 32
-BLOCK = 100  # images drawn at once from one generator: a multiple of ten, small enough for the cache
+BLOCK = 100  # images drawn at once from one generator: a multiple of ten that fits the cache
 
 # Each picture is a function of the plane (u, v), painted where it is negative and about the
 # distance to the edge elsewhere. Shapes fill the unit disc; textures repeat about once a unit.
@@ -103,12 +103,11 @@ PICTURES = {
 
 CLASSES = {kind: tuple(pictures) for kind, pictures in PICTURES.items()}
 
-SHAPE_SIZE = 8, 13  # pixels a unit: a shape's radius
+SHAPE_SIZE = 9, 13  # pixels a unit: a shape's radius
 SHAPE_SHIFT = 4  # pixels, at most, from the middle of the image
 TEXTURE_SIZE = 5, 9  # pixels a unit: a texture's period
 TEXTURE_SHIFT = 200  # pixels: some other part of an endless pattern
-STROKES = 3  # bars of any colour behind a shape; one more lies across it
-NOISE = 0.12  # of the full range, added to every value
+NOISE = 0.08  # of the full range, added to every value
 
 
 def draw(kind: str, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -137,10 +136,8 @@ def draw(kind: str, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     labels = np.empty(count, np.int32)
     for start in range(0, count, BLOCK):
         rng = np.random.default_rng([seed, list(CLASSES).index(kind), start])
-        part = slice(start, start + BLOCK)
-        left = count - start
-        drawn_images, drawn_labels = _block(kind, rng)
-        images[part], labels[part] = drawn_images[:left], drawn_labels[:left]
+        part = slice(start, min(start + BLOCK, count))
+        images[part], labels[part] = (drawn[: count - start] for drawn in _block(kind, rng))
     return images, labels
 
 
@@ -156,11 +153,11 @@ def _block(kind, rng):
 
     paper, ink = _colours(rng)
     canvas = np.repeat(paper, SIDE * SIDE, axis=1).reshape(BLOCK, 3, SIDE, SIDE)
-    for _ in range(0 if texture else STROKES):
-        _paint(canvas, _bar(rng), _colours(rng)[0])
+    if not texture:
+        _paint(canvas, *_bar(rng))
     _paint(canvas, field * size, ink)
     if not texture:
-        _paint(canvas, _bar(rng), _colours(rng)[0])
+        _paint(canvas, *_bar(rng))
     canvas += NOISE * (rng.random(canvas.shape, np.float32) - 0.5)
     return 255 * np.clip(canvas, 0, 1).transpose(0, 2, 3, 1), labels
 
@@ -180,9 +177,9 @@ def _axes(rng, shift):
 
 
 def _bar(rng):
-    """A stray bar anywhere, from a speck to a line."""
+    """A stray bar anywhere, from a speck to a line: its field and its colour."""
     u, v = _axes(rng, SIDE / 2)
-    return _box(u, v, _uniform(rng, 1, 12), _uniform(rng, 0.5, 1.5))
+    return _box(u, v, _uniform(rng, 1, 12), _uniform(rng, 0.5, 1.5)), _colours(rng)[0]
 
 
 def _colours(rng):

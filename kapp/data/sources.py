@@ -112,18 +112,20 @@ def _tfds(name: str, home: Path) -> Arrays:
         info.features[info.supervised_keys[1]], tfds.features.ClassLabel
     ):
         raise WrongValue(f"the data set {name!r} is not for image classification.")
+    size = info.features[info.supervised_keys[0]].shape
+    if None in size:
+        raise WrongValue(
+            f"the data set {name!r} has images of several sizes. "
+            "Resize them to one and give them with --dataset npz:PATH."
+        )
     test = "test" if "test" in info.splits else "validation"
     if not {"train", test} <= info.splits.keys():
         raise WrongValue(f"the data set {name!r} lacks a training or a test split.")
-    whole = {
-        split: tfds.as_numpy(builder.as_dataset(split, batch_size=-1, as_supervised=True))
-        for split in ("train", test)
-    }
-    return _joined(
-        _checked(*whole["train"], f"{name}: training images", "labels"),
-        _checked(*whole[test], f"{name}: test images", "labels"),
-        info.features[info.supervised_keys[1]].names,
-    )
+    parts = []
+    for split in ("train", test):
+        images, labels = tfds.as_numpy(builder.as_dataset(split, batch_size=-1, as_supervised=True))
+        parts.append(_checked(images, labels, f"{name}: the {split} images", "labels"))
+    return _joined(parts[0], parts[1], info.features[info.supervised_keys[1]].names)
 
 
 def _checked(images, labels, images_name: str, labels_name: str) -> tuple[np.ndarray, np.ndarray]:

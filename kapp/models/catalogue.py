@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from kapp.errors import WrongValue, unknown
-from kapp.models import notation
+from kapp.models.notation import Step, parse
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,8 @@ class Entry:
     printed: str = ""  # as the paper prints it, where that leaves something to prose
 
     @property
-    def steps(self) -> tuple[notation.Step, ...]:
-        return notation.parse(self.notation)
+    def steps(self) -> tuple[Step, ...]:
+        return parse(self.notation)
 
 
 ENTRIES = (
@@ -86,7 +86,7 @@ def find(name: str) -> Entry:
     if name in _BY_NAME:
         return _BY_NAME[name]
     try:
-        notation.parse(name)
+        parse(name)
     except WrongValue as error:
         if "-" in name:  # meant as a notation: say which word is wrong
             raise

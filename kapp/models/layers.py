@@ -1,11 +1,12 @@
 """The blocks that networks are made of: plain functions of a tensor, named as a reader would name them."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import keras
 from keras import layers
 
-Tensor = keras.KerasTensor
+Tensor = Any  # a keras.KerasTensor
 # PyTorch's defaults, which paper D trained with; Keras's 0.99 needs hundreds of steps to warm up.
 NORMALISATION = {"momentum": 0.9, "epsilon": 1e-5}
 

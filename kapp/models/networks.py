@@ -16,6 +16,7 @@ from kapp.models.notation import (
     GlobalAveragePooling,
     MaxPooling,
     Step,
+    last_counted,
 )
 
 
@@ -45,7 +46,7 @@ def network(
     images = keras.Input(image_shape, name="images")
     variance = [float(s) ** 2 for s in std]
     x = layers.Normalization(mean=[float(m) for m in mean], variance=variance, name="normalise")(images)
-    last = max(i for i, step in enumerate(steps) if isinstance(step, Convolution | Dense))
+    last = last_counted(steps)
     hidden, final = steps[:last], steps[last:]
     try:
         x = _residual(x, hidden, seeds) if residual else _chain(x, hidden, seeds)
@@ -114,7 +115,7 @@ def _logits(x, steps: Sequence[Step], seeds: Iterator[int]):
     settings = {"kernel_initializer": he_normal(seeds), "dtype": "float32", "name": "logits"}
     if isinstance(final, Dense):
         x = layers.Dense(final.units, **settings)(_flat(x))
-    else:
+    elif isinstance(final, Convolution):
         padding = "same" if final.padded else "valid"
         x = layers.Conv2D(final.filters, final.kernel, final.stride, padding, **settings)(x)
     for step in rest:

@@ -17,6 +17,7 @@ in prose. The last counted word (`10fc`, `10c1x1`) holds the classes: it yields 
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from kapp.errors import WrongValue
@@ -78,17 +79,24 @@ def parse(notation: str) -> tuple[Step, ...]:
 
 def scale(steps: tuple[Step, ...], width: float, classes: int) -> tuple[Step, ...]:
     """The same steps with `width` times the filters and units, and `classes` in the last of them."""
-    counted = [i for i, step in enumerate(steps) if isinstance(step, Convolution | Dense)]
-    scaled = list(steps)
-    for i in counted:
-        step = steps[i]
-        count = step.filters if isinstance(step, Convolution) else step.units
-        count = classes if i == counted[-1] else max(1, round(count * width))
-        if isinstance(step, Convolution):
-            scaled[i] = replace(step, filters=count)
-        else:
-            scaled[i] = Dense(count)
-    return tuple(scaled)
+    last = last_counted(steps)
+
+    def scaled(i: int, count: int) -> int:
+        return classes if i == last else max(1, round(count * width))
+
+    return tuple(
+        replace(step, filters=scaled(i, step.filters))
+        if isinstance(step, Convolution)
+        else Dense(scaled(i, step.units))
+        if isinstance(step, Dense)
+        else step
+        for i, step in enumerate(steps)
+    )
+
+
+def last_counted(steps: Sequence[Step]) -> int:
+    """Where the step that yields the logits stands."""
+    return max(i for i, step in enumerate(steps) if isinstance(step, Convolution | Dense))
 
 
 def _steps(word: str, notation: str) -> list[Step]:

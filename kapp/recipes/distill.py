@@ -7,15 +7,17 @@ leaves a run folder with report.md. Paper D, table 4: linear_3 55.12% on labels,
 deep_resnet at 91.54%. --dataset shapes --quick takes under three minutes on two CPU cores.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Literal
 
-from kapp import cli, models
+from kapp import cli, data, models
 from kapp.errors import WrongValue
 from kapp.papers import deep_and_convolutional as paper_d
 from kapp.recipes import train
 from kapp.recipes.settings import Settings, above_zero, at_least, filled
+from kapp.reporting import pages, tables
 from kapp.runs import Run, default_folder
 from kapp.training import teachers
 
@@ -85,31 +87,37 @@ def main(config: Config) -> Run:
         "distill", [*taught_by, config.student, config.dataset], config.seed, settings
     )
     run = Run.start(folder, settings, config.overwrite)
-    if run.finished:
-        print(f"{config.student}: already finished, see {run.report_file}", flush=True)
-        return run
 
     sources = [find_or_train(teacher, config) for teacher in config.teacher]
     baseline = None
     if config.baseline:
         baseline = train.main(config.on_labels(config.student, epochs=config.baseline_epochs))
+    if run.finished:
+        print(f"{config.student}: distilled already", flush=True)
+    else:
+        learn(config, run, {**settings, "teachers": taught_by}, sources)
 
-    from kapp import data
-    from kapp.reporting import pages
+    taught = [Run(source) for source in sources if source.is_dir()]
+    if not run.report_file.is_file():
+        run.write_report(pages.distill_page(run, baseline, taught))
+    compared = [*taught, *([baseline] if baseline else []), run]
+    print(f"\n{tables.comparison(tables.rows(each.folder for each in compared))}\n")
+    print(f"report: {run.report_file}", flush=True)
+    return run
+
+
+def learn(config: Config, run: Run, settings: dict, sources: Sequence[Path]) -> None:
+    """Train the student of the teachers in `sources`, on from where `run` stands, and score it."""
     from kapp.training import Distiller, device, precision
     from kapp.training.fit import finish, fit
 
+    assert config.epochs and config.width  # resolved
     dtype = precision.use(config.precision)
     dataset = data.load(config.dataset, data_dir=config.data_dir, limit_train=config.limit_train)
-    mean, std = dataset.moments
-    shape = dataset.images.shape[1:]
     run.write_environment(device.environment(dataset.checksum))
 
-    classes = len(dataset.classes)
-    student = models.build(
-        config.student, classes, config.width, image_shape=shape, mean=mean, std=std, seed=config.seed
-    )
-    networks = [teachers.load(source, classes, shape) for source in sources]
+    student = models.build(config.student, width=config.width, seed=config.seed, **dataset.as_input)
+    networks = [teachers.load(source, len(dataset.classes), dataset.image_shape) for source in sources]
     distiller = Distiller(student, networks, dataset, config.views, config.ensemble)
     distiller.compile(
         config.optimiser(len(dataset.train) // config.batch_size),
@@ -118,18 +126,9 @@ def main(config: Config) -> Run:
         label_weight=config.label_weight,
     )
 
-    print(
-        f"{config.student}: {config.epochs} epochs of distillation from {' + '.join(taught_by)}", flush=True
-    )
+    print(f"{config.student}: {config.epochs} epochs from {' + '.join(settings['teachers'])}", flush=True)
     fit(distiller, dataset, run, epochs=config.epochs, batch_size=config.batch_size, seed=config.seed)
-    facts = {**settings, "model": config.student, "teachers": taught_by, "precision": dtype}
-    finish(distiller, dataset, run, facts)
-    runs = [Run(source) for source in sources if source.is_dir()]
-    run.write_report(pages.distill_page(run, baseline, runs))
-    print(
-        f"{config.student}: test accuracy {run.result['test_accuracy']:.2%}, in {run.report_file}", flush=True
-    )
-    return run
+    finish(distiller, dataset, run, {**settings, "model": config.student, "precision": dtype})
 
 
 def find_or_train(teacher: str, config: Config) -> Path:

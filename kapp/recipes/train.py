@@ -8,9 +8,10 @@ leaves runs/train-linear_3-cifar10-s0-.../ with result.json, model.keras and rep
 
 from dataclasses import dataclass, replace
 
-from kapp import cli, models
+from kapp import cli, data, models
 from kapp.papers import deep_and_convolutional as paper_d
 from kapp.recipes.settings import Settings, filled
+from kapp.reporting import pages
 from kapp.runs import Run, default_folder
 
 QUICK = {"epochs": 6, "width": 0.125, "limit_train": 4000}
@@ -36,28 +37,26 @@ def main(config: Config) -> Run:
     folder = config.out or default_folder("train", [config.model, config.dataset], config.seed, settings)
     run = Run.start(folder, settings, config.overwrite)
     if run.finished:
-        print(f"{config.model}: already finished in {run.folder}", flush=True)
-        return run
+        print(f"{config.model}: finished already", flush=True)
+    else:
+        learn(config, run, settings)
+    if not run.report_file.is_file():
+        run.write_report(pages.run_page(run))
+    print(f"{config.model}: {run.result['test_accuracy']:.1%} of test images, {run.report_file}", flush=True)
+    return run
 
-    from kapp import data
-    from kapp.reporting import pages
+
+def learn(config: Config, run: Run, settings: dict) -> None:
+    """Train the network that `config` describes, on from where `run` stands, and score it."""
     from kapp.training import Learner, device, precision
     from kapp.training.fit import finish, fit
 
+    assert config.epochs and config.width  # resolved
     dtype = precision.use(config.precision)
     dataset = data.load(config.dataset, data_dir=config.data_dir, limit_train=config.limit_train)
-    mean, std = dataset.moments
     run.write_environment(device.environment(dataset.checksum))
 
-    network = models.build(
-        config.model,
-        len(dataset.classes),
-        config.width,
-        image_shape=dataset.images.shape[1:],
-        mean=mean,
-        std=std,
-        seed=config.seed,
-    )
+    network = models.build(config.model, width=config.width, seed=config.seed, **dataset.as_input)
     learner = Learner(network, dataset, config.views)
     learner.compile(config.optimiser(len(dataset.train) // config.batch_size))
 
@@ -65,13 +64,9 @@ def main(config: Config) -> Run:
         f"{config.model}: {network.count_params():,} parameters, {config.epochs} epochs on labels", flush=True
     )
     fit(learner, dataset, run, epochs=config.epochs, batch_size=config.batch_size, seed=config.seed)
-    facts = {**settings, "teachers": [], "objective": "cross_entropy", "precision": dtype}
-    finish(learner, dataset, run, facts)
-    run.write_report(pages.run_page(run))
-    print(
-        f"{config.model}: test accuracy {run.result['test_accuracy']:.2%}, in {run.report_file}", flush=True
+    finish(
+        learner, dataset, run, {**settings, "teachers": [], "objective": "cross_entropy", "precision": dtype}
     )
-    return run
 
 
 if __name__ == "__main__":

@@ -71,7 +71,8 @@ def bars(frame: pd.DataFrame, path: Path, title: str = "") -> None:
     colours = {"labels": GREY} | dict(zip(taught, cycle(COLOURS)))
     room = max(2, table.groupby("model").size().max())  # bars in a group
 
-    inches = 4.5 + 0.4 * (len(models) - 1) + 0.5 * (len(table) - 1)
+    entry = 1.5 + 0.065 * max(map(len, lessons))  # inches of the longest in the legend
+    inches = max(entry, 4.5 + 0.4 * (len(models) - 1) + 0.5 * (len(table) - 1))
     figure = Figure(figsize=(inches, 4.8), layout="constrained")
     axes = figure.subplots()
     for place, model in enumerate(models):
@@ -93,7 +94,7 @@ def bars(frame: pd.DataFrame, path: Path, title: str = "") -> None:
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     axes.set_ylabel("test accuracy")
     _plain(axes)
-    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    figure.legend(loc="outside lower center", ncols=min(3, int(inches / entry)), frameon=False, fontsize=9)
     figure.suptitle(title)
     axes.set_title(_error_bar_words(table), fontsize=9)
     _save(figure, path)

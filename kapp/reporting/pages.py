@@ -78,8 +78,12 @@ def distill_page(run: Run, baseline: Run | None, teachers: Sequence[Run]) -> str
     )
 
 
-def summary_page(runs: Iterable[Run], out: Path) -> str:
+def summary_page(runs: Iterable[Run], out: Path, title: str = "Results", note: str = "") -> str:
     """Write `out`/README.md over the finished `runs`, with rows.csv and figures/, and return it.
+
+    Args:
+        title: the page's.
+        note: a paragraph below it, in the author's words.
 
     Raises:
         WrongValue: none of the runs is finished.
@@ -105,7 +109,8 @@ def summary_page(runs: Iterable[Run], out: Path) -> str:
             drawn += [_image(f"{quantity.capitalize()} of {_words(distilled)}", link)]
 
     page = _page(
-        "# Results",
+        f"# {title}",
+        *([note] if note else []),
         f"{len(frame)} finished runs. Networks and epochs were chosen on validation images; the test "
         "images were scored once, at the end of each run. Intervals are Wilson's, over test images.",
         tables.comparison(frame),

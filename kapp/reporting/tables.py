@@ -102,16 +102,21 @@ def comparison(frame: pd.DataFrame) -> str:
 
 
 def markdown(frame: pd.DataFrame) -> str:
-    """`frame` as a GitHub table, each column written in its own unit.
+    """`frame` as a GitHub table, each column written in its own unit and padded, to be read as it is.
 
     Accuracies become percent; `low` and `high`, where present, join `test_accuracy`.
     """
     shown = [name for name in frame if name not in ("low", "high")]
     lines = [[str(name).replace("_", " ") for name in shown]]
-    lines += [["---:" if pd.api.types.is_numeric_dtype(frame[name]) else "---" for name in shown]]
     for row in frame.to_dict("records"):
         lines += [[_cell(name, row).replace("|", "\\|").replace("\n", " ") for name in shown]]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    width = [max(3, *map(len, column)) for column in zip(*lines)]
+    right = [pd.api.types.is_numeric_dtype(frame[name]) for name in shown]
+    rule = ["-" * (w - 1) + ":" if r else "-" * w for w, r in zip(width, right)]
+    padded = [
+        [cell.rjust(w) if r else cell.ljust(w) for cell, w, r in zip(cells, width, right)] for cells in lines
+    ]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (padded[0], rule, *padded[1:]))
 
 
 def percent(share: float) -> str:

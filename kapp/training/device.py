@@ -63,8 +63,8 @@ def environment(data_checksum: str) -> Mapping[str, object]:
 
 @cache
 def commit() -> str:
-    """The commit of the checkout that kapp runs from, "+" for changes since; "" outside one. Asked once, before
-    the checkout can move on under a long run."""
+    """The commit of the checkout that kapp runs from, "+" for changes since; "" outside one. Asked once,
+    before the checkout can move on under a long run."""
     git = ["git", "-C", str(Path(kapp.__file__).parent)]
     try:
         head, changes = (

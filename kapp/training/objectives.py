@@ -5,6 +5,9 @@ from typing import Any
 
 from keras import ops
 
+from kapp.errors import unknown
+
+NAMES = ("prob_mse", "logit_mse", "kl")
 Objective = Callable[[Any, Any], Any]
 
 
@@ -37,7 +40,16 @@ def kl(teacher_logits: Any, student_logits: Any, temperature: float = 4.0) -> An
 
 
 def named(name: str, temperature: float) -> Objective:
-    """The objective called prob_mse, logit_mse or kl; only kl has a temperature."""
-    if name == "kl":
-        return lambda teacher, student: kl(teacher, student, temperature)
-    return {"prob_mse": prob_mse, "logit_mse": logit_mse}[name]
+    """The objective called `name`, one of `NAMES`; only kl has a temperature.
+
+    Raises:
+        WrongValue: an unknown name.
+    """
+    match name:
+        case "prob_mse":
+            return prob_mse
+        case "logit_mse":
+            return logit_mse
+        case "kl":
+            return lambda teacher, student: kl(teacher, student, temperature)
+    raise unknown("objective", name, NAMES)

@@ -5,9 +5,12 @@ loss and updates. Keras passes (data) on TensorFlow and PyTorch, and (state, dat
 a pure function of the model's variables.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
+
+Step = Callable[..., Any]
 
 
 def tensorflow_compilation(learner: Any, settings: dict) -> dict:
@@ -94,8 +97,9 @@ def _jax_loss(learner: Any, state: tuple, data: Any, training: bool) -> tuple[An
     return loss, (*after, logs)
 
 
-compilation, train, test = {
+_STEPS: dict[str, tuple[Step, Step, Step]] = {
     "tensorflow": (tensorflow_compilation, tensorflow_train, tensorflow_test),
     "torch": (torch_compilation, torch_train, torch_test),
     "jax": (jax_compilation, jax_train, jax_test),
-}[keras.backend.backend()]
+}
+compilation, train, test = _STEPS[keras.backend.backend()]

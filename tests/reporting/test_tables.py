@@ -102,7 +102,7 @@ def test_the_teaching_is_told_where_it_is_not_paper_ds(make_run):
 
 
 def test_comparison_sets_paper_ds_figures_beside_ours(make_run):
-    small = {"dataset": "shapes", "width": 0.125, "train_images": 4000}
+    small = {"dataset": "shapes"}
     frame = rows(
         make_run("a", "linear_3", 0.5512),
         make_run("b", "teacher_1", 0.9),
@@ -110,21 +110,23 @@ def test_comparison_sets_paper_ds_figures_beside_ours(make_run):
         make_run("d", "linear_3", 0.58, teachers=["deep_resnet"], objective="kl"),
         make_run("e", "linear_3", 0.40, **small),
         make_run("f", "linear_3", 0.40, train_images=20_000),
+        make_run("h", "linear_3", 0.40, width=0.125),
         make_run("g", "all_cnn_c", 0.9),
     )
     shown = cells(tables.comparison(frame))
-    assert [row["model"] for row in shown] == ["linear_3"] * 5 + ["teacher_1", "all_cnn_c"]
+    assert [row["model"] for row in shown] == ["linear_3"] * 6 + ["teacher_1", "all_cnn_c"]
     assert [row["paper D"] for row in shown] == [
         "55.12%, 75 epochs",
         "58.37%, 300 epochs",
         "",
         "(55.12%, 75 epochs)",
         "(55.12%, 75 epochs)",
+        "(55.12%, 75 epochs)",
         "90.49%, 250 epochs",
         "",
     ]
     assert shown[3]["dataset"] == "shapes"
-    assert shown[3]["width"] == "0.125"
+    assert shown[5]["width"] == "0.125"
     assert shown[0]["test (95% interval)"] == "55.1% (54.1 to 56.1)"
     assert shown[0]["validation"] == "55.5%"
     assert shown[0]["parameters"] == "10.5M"

@@ -1,0 +1,47 @@
+"""Put many runs side by side: tables and figures made from their files alone.
+
+    python -m kapp.recipes.report --runs runs/* --out reports/mine
+
+leaves README.md, rows.csv and figures/ in the folder given; unfinished runs are left out.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from kapp import cli
+from kapp.errors import WrongValue
+from kapp.reporting import pages
+from kapp.runs import Run
+
+
+@dataclass(frozen=True)
+class Config:
+    runs: tuple[Path, ...]
+    """Run folders."""
+    out: Path
+    """Where the report goes."""
+    title: str = "Results"
+    note: str = ""
+    """A paragraph for the reader, below the title: what the data are, why the runs were made."""
+
+    def check(self) -> None:
+        """Raises:
+        WrongValue: no run folder given, or one that isn't.
+        """
+        if not self.runs:
+            raise WrongValue("--runs needs at least one run folder, such as runs/*.")
+        for folder in self.runs:
+            Run(folder)
+
+
+def main(config: Config) -> None:
+    runs = [Run(folder) for folder in config.runs]
+    for run in runs:
+        if not run.finished:
+            print(f"{run.folder}: unfinished, left out")
+    pages.summary_page(runs, config.out, config.title, config.note)
+    print(f"report: {config.out / 'README.md'}")
+
+
+if __name__ == "__main__":
+    cli.run(Config, main)

@@ -1,0 +1,108 @@
+"""Bad input by message and exit status: one clear line, and nothing lost."""
+
+import re
+
+import keras
+import numpy as np
+import pytest
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--teacher deep_resnt", "unknown teacher 'deep_resnt'. Did you mean 'deep_resnet'?"),
+        ("--teacher old.h5", "kapp doesn't. Save the model as .keras"),
+        ("--teacher gone.keras", "there is no file 'gone.keras'"),
+        ("--student liner_3", "unknown network 'liner_3'. Did you mean 'linear_3'?"),
+        ("--student 64c-hello-10fc", "'hello' in '64c-hello-10fc' is not a layer"),
+        ("--epochs -1", "--epochs is -1: it must be at least 1"),
+        ("--label-weight 2", "--label-weight is 2.0: it must be from 0 to 1"),
+        ("--temperature 0", "--temperature is 0.0: it must be above 0"),
+        ("--width 0", "--width is 0.0: it must be above 0"),
+        ("--learning-rate nan", "--learning-rate is nan"),
+        ("--dataset cifar11", "unknown data set 'cifar11'. Did you mean 'cifar10'?"),
+        ("--dataset npz:/nowhere.npz", "there is no file '/nowhere.npz'"),
+        ("--data-dir /nowhere", "there is no folder '/nowhere'"),
+        ("--warmup-epochs 3", "--warmup-epochs goes with --schedule cosine"),
+        ("--limit-train 8", "--limit-train is 8: it must be at least one batch"),
+    ],
+)
+def test_a_wrong_value_is_refused_in_one_line_before_anything_is_written(kapp, tmp_path, arguments, message):
+    done = kapp("distill", *arguments.split())
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert done.stderr.startswith("kapp: ")
+    assert done.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_wrong_flag_is_answered_with_the_right_one(kapp, tmp_path):
+    done = kapp("distill", "--techer", "deep_resnet")
+    assert done.returncode == 2
+    assert "--teacher" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_backend_that_is_none_is_refused(kapp):
+    done = kapp("train", KERAS_BACKEND="jaxx")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "unknown KERAS_BACKEND 'jaxx'. Did you mean 'jax'?" in done.stderr
+
+
+def test_an_output_folder_that_cannot_be_written(kapp, tmp_path, tiny_npz):
+    (tmp_path / "file").write_text("mine")
+    done = kapp("train", "--dataset", f"npz:{tiny_npz}", "--out", "file/run")
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "cannot write to file/run" in done.stderr
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_an_output_folder_that_holds_something_else(kapp, tmp_path, tiny_npz):
+    (tmp_path / "notes.txt").write_text("mine")
+    done = kapp("train", "--dataset", f"npz:{tiny_npz}", "--out", ".", "--overwrite")
+    assert done.returncode == 2
+    assert "holds files but no run" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_files_that_are_damaged_or_unfit(kapp, tmp_path, tiny_npz):
+    """What shows only once Keras runs: a truncated set, a wrong shape, a teacher of other classes."""
+    (tmp_path / "cut.npz").write_bytes(tiny_npz.read_bytes()[:5000])
+    flat = {name: np.zeros((30, 64), np.uint8) for name in ("x_train", "x_test")}
+    labels = {name: np.arange(30) % 2 for name in ("y_train", "y_test")}
+    np.savez(tmp_path / "flat.npz", **flat, **labels)
+    inputs = keras.Input((8, 8, 3))
+    keras.Model(inputs, keras.layers.Dense(7)(keras.layers.Flatten()(inputs))).save(tmp_path / "seven.keras")
+
+    fit = ("--dataset", f"npz:{tiny_npz}", "--no-baseline")
+    for status, message, *arguments in (
+        (1, "cut.npz is damaged or no .npz file", "--dataset", "npz:cut.npz", "--no-baseline"),
+        (2, r"x_train is uint8 \(30, 64\): images must be", "--dataset", "npz:flat.npz", "--no-baseline"),
+        (2, "seven.keras knows 7 classes, the data set has 3", *fit, "--teacher", "seven.keras"),
+    ):
+        teacher = () if "--teacher" in arguments else ("--teacher", "seven.keras")
+        done = kapp("distill", *teacher, *arguments)
+        assert done.returncode == status, done.stderr
+        assert re.search(f"^kapp: .*{message}", done.stderr, re.MULTILINE)
+        assert "Traceback" not in done.stderr
+
+
+def test_no_network(kapp, tmp_path):
+    """Nothing is reachable through this proxy, on any machine."""
+    nowhere = {name: "http://127.0.0.1:9" for name in ("http_proxy", "https_proxy", "HTTPS_PROXY")}
+    (tmp_path / "empty").mkdir()
+    done = kapp("train", "--data-dir", "empty", **nowhere)
+    assert done.returncode == 1
+    assert re.search("^kapp: no network.*--data-dir.*npz:PATH.*--dataset shapes", done.stderr, re.MULTILINE)
+    assert "Traceback" not in done.stderr
+
+
+def test_an_unknown_recipe_is_answered_with_the_known_ones(tmp_path):
+    import subprocess
+    import sys
+
+    done = subprocess.run(
+        [sys.executable, "-m", "kapp.recipes", "distil"], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode == 2
+    assert "unknown recipe 'distil'. Did you mean 'distill'?" in done.stderr

@@ -1,0 +1,149 @@
+"""The real commands on tiny data, and the files that they leave."""
+
+import json
+import zipfile
+
+import pytest
+
+from kapp.runs import Run
+
+SMALL = "--batch-size 20 --epochs 2".split()
+LEFT = {
+    "checkpoints",
+    "config.json",
+    "confusion.csv",
+    "environment.json",
+    "figures",
+    "metrics.csv",
+    "model.keras",
+    "report.md",
+    "result.json",
+}
+RESULT = (
+    "recipe model teachers objective dataset seed backend precision device parameters flops epochs batch_size "
+    "val_accuracy test_accuracy test_interval test_loss calibration_error train_images_per_second seconds status"
+).split()
+
+
+def left(folder) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def distilled(tmp_path_factory, tiny_npz):
+    """One distillation by the command line, its teacher and its baseline: the folder it ran in."""
+    import os
+    import subprocess
+    import sys
+
+    folder = tmp_path_factory.mktemp("distilled")
+    words = "-m kapp.recipes.distill --teacher teacher_1 --student 16fc-3fc --width 0.1 --out mine"
+    more = "--teacher-epochs 1 --baseline-epochs 2"
+    done = subprocess.run(
+        [sys.executable, *words.split(), *more.split(), *SMALL, "--dataset", f"npz:{tiny_npz}"],
+        cwd=folder,
+        env=os.environ,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return folder, done
+
+
+def test_a_distillation_leaves_three_runs_with_exactly_these_files(distilled):
+    folder, _ = distilled
+    mine = Run(folder / "mine")
+    others = {Run(path).config["model"]: Run(path) for path in (folder / "runs").iterdir()}
+    assert others.keys() == {"teacher_1", "16fc-3fc"}
+    for run in (mine, *others.values()):
+        assert left(run.folder) == LEFT
+        assert left(run.folder / "checkpoints") == set()
+        assert run.result.keys() >= set(RESULT)
+        assert len(run.epochs()) == run.result["epochs"]
+    assert left(mine.folder / "figures") == {"accuracies.png", "accuracy.png", "confusion.png", "loss.png"}
+    assert left(others["teacher_1"].folder / "figures") == {"confusion.png", "curves.png"}
+
+
+def test_the_distilled_run_holds_the_student_alone(distilled):
+    folder, _ = distilled
+    with zipfile.ZipFile(folder / "mine" / "model.keras") as file:
+        config = json.loads(file.read("config.json"))
+    names = [layer["name"] for layer in config["config"]["layers"]]
+    assert "dense1" in names
+    assert not any("conv" in name for name in names)  # teacher_1's
+
+
+def test_the_run_says_what_was_done(distilled):
+    folder, done = distilled
+    run = Run(folder / "mine")
+    assert run.result["teachers"] == ["teacher_1"]
+    assert run.result["objective"] == "prob_mse"
+    assert run.result["status"] == "finished"
+    assert list(run.epochs()[0]) == [
+        "epoch",
+        "loss",
+        "accuracy",
+        "agreement",
+        "val_loss",
+        "val_accuracy",
+        "val_agreement",
+        "learning_rate",
+        "images_per_second",
+        "seconds",
+    ]
+    low, high = run.result["test_interval"]
+    assert 0 <= low <= run.result["test_accuracy"] <= high <= 1
+    assert run.confusion().to_numpy().sum() == 50
+    assert run.environment["data_sha256"]
+    assert "| 16fc-3fc" in done.stdout  # the comparison
+    assert "report: mine/report.md" in done.stdout
+    assert "epoch 2/2" in done.stderr
+    assert "left" in done.stderr
+
+
+def test_the_same_command_again_answers_at_once_and_teaches_nobody(distilled, tiny_npz):
+    import os
+    import subprocess
+    import sys
+
+    folder, _ = distilled
+    (folder / "mine" / "report.md").unlink()  # as if it had been killed before its last file
+    words = [sys.executable, "-m", "kapp.recipes.distill", "--config", "mine/config.json"]
+    done = subprocess.run(words, cwd=folder, env=os.environ, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("already") == 3
+    assert "epoch" not in done.stderr
+    assert (folder / "mine" / "report.md").is_file()
+
+
+def test_a_run_folder_and_a_file_teach_together(distilled, kapp, tmp_path, tiny_npz):
+    folder, _ = distilled
+    teacher = next(path for path in (folder / "runs").iterdir() if "teacher_1" in path.name)
+    before = (teacher / "model.keras").read_bytes()
+    done = kapp(
+        "distill",
+        *("--teacher", teacher, folder / "mine" / "model.keras", "--student", "8fc-3fc", "--no-baseline"),
+        *("--objective", "kl", "--temperature", 2, "--label-weight", 0.5, "--ensemble", "probabilities"),
+        *("--dataset", f"npz:{tiny_npz}", "--out", "both", *SMALL),
+    )
+    assert done.returncode == 0, done.stderr
+    assert Run(tmp_path / "both").result["teachers"] == ["teacher_1", "model"]
+    assert (teacher / "model.keras").read_bytes() == before
+    assert not (tmp_path / "runs").exists()  # nobody else was trained
+
+
+def test_runs_are_put_side_by_side(distilled, kapp):
+    folder, _ = distilled
+    done = kapp("report", "--runs", folder / "mine", *(folder / "runs").iterdir(), "--out", folder / "side")
+    assert done.returncode == 0, done.stderr
+    assert left(folder / "side") == {"README.md", "rows.csv", "figures"}
+
+
+def test_the_catalogue_is_printed(kapp, tmp_path):
+    import subprocess
+    import sys
+
+    done = subprocess.run([sys.executable, "-m", "kapp.models"], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "linear_3: 3-layers, all linear (paper D, table 2)" in done.stdout
+    assert "10,522,634 parameters (10M reported), 21 MFLOPs an image" in done.stdout

@@ -1,0 +1,78 @@
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from kapp import cli
+from kapp.errors import WrongValue
+from kapp.recipes import distill, train
+
+
+def test_a_config_survives_json():
+    config = distill.Config(teacher=("a", "b"), epochs=3, out=Path("x"), flip=False).resolved()
+    again = cli.from_json(distill.Config, json.loads(json.dumps(cli.as_json(config))), "here")
+    assert again.teacher == ("a", "b")
+    assert cli.as_json(again) == cli.as_json(config)
+
+
+def test_a_runs_config_file_runs_it_again_and_flags_win(tmp_path):
+    path = tmp_path / "config.json"
+    config = cli.as_json(train.Config(model="conv_1", epochs=7, batch_size=64))
+    path.write_text(json.dumps({"recipe": "train", "backend": "jax", **config}))
+    assert cli.parse(train.Config, ["--config", str(path)]) == train.Config(
+        model="conv_1", epochs=7, batch_size=64
+    )
+    assert cli.parse(train.Config, ["--config", str(path), "--epochs", "9"]).epochs == 9
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"epoch": 3}', "unknown setting .* 'epoch'. Did you mean 'epochs'"),
+        ("[1]", "isn't a run's config.json"),
+        ("{", "Give it a run's config.json"),
+    ],
+)
+def test_a_file_that_is_no_config_is_refused(tmp_path, text, message):
+    path = tmp_path / "config.json"
+    path.write_text(text)
+    with pytest.raises(WrongValue, match=message):
+        cli.parse(train.Config, ["--config", str(path)])
+
+
+@dataclass
+class Empty:
+    """A config for the tests."""
+
+    def check(self) -> None:
+        pass
+
+
+def test_an_interrupted_command_says_how_to_go_on(capsys):
+    def main(config):
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as end:
+        cli.run(Empty, main, [])
+    assert end.value.code == 130
+    assert "The same command goes on" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("recipe", ["train", "distill", "report"])
+def test_help_and_wrong_flags_need_no_keras(recipe):
+    """What is answered before Keras is imported is answered at once."""
+    program = (
+        "import runpy, sys\n"
+        f"sys.argv = ['kapp', {{arguments}}]\n"
+        "try:\n"
+        f"    runpy.run_module('kapp.recipes.{recipe}', run_name='__main__')\n"
+        "except SystemExit as end:\n"
+        "    heavy = {'keras', 'tensorflow', 'jax', 'torch', 'matplotlib.pyplot'} & set(sys.modules)\n"
+        "    sys.exit(99 if heavy else end.code)\n"
+    )
+    for arguments, status in (("'--help'", 0), ("'--epoch', '3'", 2)):
+        done = subprocess.run([sys.executable, "-c", program.format(arguments=arguments)], capture_output=True)
+        assert done.returncode == status, done.stderr

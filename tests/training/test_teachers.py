@@ -1,0 +1,76 @@
+import keras
+import numpy as np
+import pytest
+
+from kapp import models
+from kapp.errors import Failure, WrongValue
+from kapp.training import teachers
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3)).astype(np.uint8)
+
+
+def saved(tmp_path, network) -> str:
+    path = tmp_path / "teacher.keras"
+    network.save(path)
+    return str(path)
+
+
+def numpy(tensor) -> np.ndarray:
+    return keras.ops.convert_to_numpy(tensor)
+
+
+def test_a_keras_file_teaches_with_the_logits_it_was_saved_with(tmp_path):
+    network = models.build("4c-mp-3fc", 3, image_shape=(8, 8, 3))
+    loaded = teachers.load(saved(tmp_path, network), 3, (8, 8, 3))
+    np.testing.assert_allclose(numpy(loaded(IMAGES)), numpy(network(IMAGES)), atol=1e-5)
+
+
+@pytest.mark.parametrize("own_layer", [False, True])
+def test_a_teacher_that_ends_in_a_softmax_answers_in_log_probabilities(tmp_path, own_layer):
+    inputs = keras.Input((8, 8, 3))
+    x = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(inputs))
+    if own_layer:
+        outputs = keras.layers.Softmax()(keras.layers.Dense(3)(x))
+    else:
+        outputs = keras.layers.Dense(3, activation="softmax")(x)
+    network = keras.Model(inputs, outputs)
+    loaded = teachers.load(saved(tmp_path, network), 3, (8, 8, 3))
+    np.testing.assert_allclose(np.exp(numpy(loaded(IMAGES))), numpy(network(IMAGES)), rtol=1e-3, atol=1e-6)
+
+
+def test_unfit_teachers_are_refused(tmp_path):
+    path = saved(tmp_path, models.build("4c-mp-3fc", 3, image_shape=(8, 8, 3)))
+    with pytest.raises(WrongValue, match="knows 3 classes, the data set has 10"):
+        teachers.load(path, 10, (8, 8, 3))
+    with pytest.raises(WrongValue, match="takes images of \\(8, 8, 3\\), the data set has \\(32, 32, 3\\)"):
+        teachers.load(path, 3, (32, 32, 3))
+
+
+def test_a_damaged_file_is_named(tmp_path):
+    path = tmp_path / "teacher.keras"
+    saved(tmp_path, models.build("4c-mp-3fc", 3, image_shape=(8, 8, 3)))
+    path.write_bytes(path.read_bytes()[:300])
+    with pytest.raises(Failure, match=f"cannot load {path}"):
+        teachers.load(str(path), 3, (8, 8, 3))
+
+
+def test_a_file_that_holds_code_is_not_run(tmp_path):
+    inputs = keras.Input((8, 8, 3))
+    x = keras.layers.Lambda(lambda x: x * 2)(inputs)
+    network = keras.Model(inputs, keras.layers.Dense(3)(keras.layers.Flatten()(x)))
+    with pytest.raises(Failure, match="cannot load"):
+        teachers.load(saved(tmp_path, network), 3, (8, 8, 3))
+
+
+@pytest.mark.parametrize(
+    ("teacher", "message"),
+    [
+        ("deep_resnt", "Did you mean 'deep_resnet'"),
+        ("model.h5", "model.save\\('teacher.keras'\\)"),
+        ("weights.pth", "can run code"),
+        ("nowhere.keras", "there is no file 'nowhere.keras'"),
+    ],
+)
+def test_what_is_no_teacher_is_refused_by_its_name(teacher, message):
+    with pytest.raises(WrongValue, match=message):
+        teachers.is_file(teacher)
