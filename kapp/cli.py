@@ -26,7 +26,6 @@ def run(config_type: type[Config], main: Callable[[Config], Any], arguments: Seq
     try:
         config = parse(config_type, arguments)
         config.check()  # type: ignore[attr-defined]
-        _prepare_backend()
         main(config)
     except (WrongValue, Failure) as error:
         print(f"kapp: {error}", file=sys.stderr)
@@ -90,14 +89,16 @@ def from_json(config_type: type[Config], values: Mapping[str, Any], source: str)
 
 
 def backend() -> str:
-    """The Keras backend that the environment chooses, TensorFlow by default.
+    """The Keras backend that KERAS_BACKEND chooses, TensorFlow by default.
 
     Raises:
-        WrongValue: KERAS_BACKEND names none.
+        WrongValue: it names none, or one that isn't installed.
     """
     name = os.environ.get("KERAS_BACKEND") or "tensorflow"
     if name not in BACKENDS:
         raise unknown("KERAS_BACKEND", name, BACKENDS)
+    if find_spec(name) is None:
+        raise WrongValue(f"KERAS_BACKEND is {name}, which isn't installed: pip install {name}.")
     return name
 
 
@@ -111,11 +112,9 @@ def _from_file(config_type: type[Config], path: Path) -> Config:
     return from_json(config_type, values, str(path))
 
 
-def _prepare_backend() -> None:
-    """Refuse a backend that can't be had, in our words, and start the one that can without its chatter."""
-    name = os.environ["KERAS_BACKEND"] = backend()
-    if find_spec(name) is None:
-        raise WrongValue(f"KERAS_BACKEND is {name}, which isn't installed: pip install {name}.")
+def start_keras() -> None:
+    """Import Keras on the chosen backend, without the chatter of its start."""
+    os.environ["KERAS_BACKEND"] = backend()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with _quiet():
         import keras

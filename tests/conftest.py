@@ -1,4 +1,4 @@
-"""What all tests share: one Keras backend a process, chosen by KERAS_BACKEND, and a data cache of their own."""
+"""What all tests share: one Keras backend a process, by KERAS_BACKEND, and a data cache of their own."""
 
 import os
 import subprocess

@@ -9,6 +9,7 @@ import numpy as np
 
 from kapp.errors import WrongValue, unknown
 
+VERSION = 1  # of the drawings: a cache of others is left alone
 SIDE = 32
 BLOCK = 100  # images drawn at once from one generator: a multiple of ten that fits the cache
 
@@ -105,9 +106,10 @@ CLASSES = {kind: tuple(pictures) for kind, pictures in PICTURES.items()}
 
 SHAPE_SIZE = 9, 13  # pixels a unit: a shape's radius
 SHAPE_SHIFT = 4  # pixels, at most, from the middle of the image
+SHAPE_NOISE = 0.08  # of the full range, added to every value
 TEXTURE_SIZE = 5, 9  # pixels a unit: a texture's period
 TEXTURE_SHIFT = 200  # pixels: some other part of an endless pattern
-NOISE = 0.08  # of the full range, added to every value
+TEXTURE_NOISE = 0.25  # textures are easier
 
 
 def draw(kind: str, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -158,7 +160,7 @@ def _block(kind, rng):
     _paint(canvas, field * size, ink)
     if not texture:
         _paint(canvas, *_bar(rng))
-    canvas += NOISE * (rng.random(canvas.shape, np.float32) - 0.5)
+    canvas += (TEXTURE_NOISE if texture else SHAPE_NOISE) * (rng.random(canvas.shape, np.float32) - 0.5)
     return 255 * np.clip(canvas, 0, 1).transpose(0, 2, 3, 1), labels
 
 

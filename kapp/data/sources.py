@@ -7,6 +7,7 @@ import urllib.error
 import urllib.request
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -56,9 +57,10 @@ def arrays(name: str, data_dir: str | None = None) -> Arrays:
         case "npz":
             return _npz(Path(rest))  # decoded already: no second copy
         case "shapes":
-            make = lambda: _shapes(rest or "shapes")  # noqa: E731
+            name = f"{name}-{shapes.VERSION}"
+            make = partial(_shapes, rest or "shapes")
         case _:
-            make = lambda: _tfds(rest or name, home)  # noqa: E731
+            make = partial(_tfds, rest or name, home)
     return cached(home / "arrays" / re.sub(r"[^\w.-]", "_", name), make)
 
 

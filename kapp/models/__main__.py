@@ -29,6 +29,7 @@ class Config:
 
 
 def main(config: Config) -> None:
+    cli.start_keras()
     from kapp.models.networks import flops
 
     if config.name is not None:

@@ -17,7 +17,6 @@ from kapp.errors import WrongValue
 from kapp.papers import deep_and_convolutional as paper_d
 from kapp.recipes import train
 from kapp.recipes.settings import Settings, above_zero, at_least, filled
-from kapp.reporting import pages, tables
 from kapp.runs import Run, default_folder
 from kapp.training import teachers
 
@@ -98,6 +97,8 @@ def main(config: Config) -> Run:
         learn(config, run, {**settings, "teachers": taught_by}, sources)
 
     taught = [Run(source) for source in sources if source.is_dir()]
+    from kapp.reporting import pages, tables
+
     if not run.report_file.is_file():
         run.write_report(pages.distill_page(run, baseline, taught))
     compared = [*taught, *([baseline] if baseline else []), run]
@@ -108,6 +109,7 @@ def main(config: Config) -> Run:
 
 def learn(config: Config, run: Run, settings: dict, sources: Sequence[Path]) -> None:
     """Train the student of the teachers in `sources`, on from where `run` stands, and score it."""
+    cli.start_keras()
     from kapp.training import Distiller, device, precision
     from kapp.training.fit import finish, fit
 

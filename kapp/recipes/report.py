@@ -10,7 +10,6 @@ from pathlib import Path
 
 from kapp import cli
 from kapp.errors import WrongValue
-from kapp.reporting import pages
 from kapp.runs import Run
 
 
@@ -35,6 +34,8 @@ class Config:
 
 
 def main(config: Config) -> None:
+    from kapp.reporting import pages
+
     runs = [Run(folder) for folder in config.runs]
     for run in runs:
         if not run.finished:

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from kapp import cli, data, models
 from kapp.papers import deep_and_convolutional as paper_d
 from kapp.recipes.settings import Settings, filled
-from kapp.reporting import pages
 from kapp.runs import Run, default_folder
 
 QUICK = {"epochs": 6, "width": 0.125, "limit_train": 4000}
@@ -40,6 +39,8 @@ def main(config: Config) -> Run:
         print(f"{config.model}: finished already", flush=True)
     else:
         learn(config, run, settings)
+    from kapp.reporting import pages
+
     if not run.report_file.is_file():
         run.write_report(pages.run_page(run))
     print(f"{config.model}: {run.result['test_accuracy']:.1%} of test images, {run.report_file}", flush=True)
@@ -48,6 +49,7 @@ def main(config: Config) -> Run:
 
 def learn(config: Config, run: Run, settings: dict) -> None:
     """Train the network that `config` describes, on from where `run` stands, and score it."""
+    cli.start_keras()
     from kapp.training import Learner, device, precision
     from kapp.training.fit import finish, fit
 

@@ -51,16 +51,16 @@ def test_shapes_come_from_the_cache_the_second_time(data_cache, monkeypatch):
     assert isinstance(second.images, np.memmap)
     np.testing.assert_array_equal(first.images[:100], second.images[:100])
     assert first.checksum == second.checksum
-    assert (data_cache / "arrays" / "shapes_far" / "manifest.json").is_file()
+    assert (data_cache / "arrays" / "shapes_far-1" / "manifest.json").is_file()
 
 
 def test_a_damaged_cache_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(sources, "SHAPES_TRAIN", 50)
     monkeypatch.setattr(sources, "SHAPES_TEST", 10)
     data.load("shapes", data_dir=str(tmp_path))
-    images = tmp_path / "arrays" / "shapes" / "images.npy"
+    images = tmp_path / "arrays" / "shapes-1" / "images.npy"
     images.write_bytes(images.read_bytes()[:-1])
-    with pytest.raises(Failure, match="arrays/shapes is damaged .*Delete that folder"):
+    with pytest.raises(Failure, match="arrays/shapes-1 is damaged .*Delete that folder"):
         data.load("shapes", data_dir=str(tmp_path))
 
 

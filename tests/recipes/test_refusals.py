@@ -89,7 +89,7 @@ def test_files_that_are_damaged_or_unfit(kapp, tmp_path, tiny_npz):
 
 def test_no_network(kapp, tmp_path):
     """Nothing is reachable through this proxy, on any machine."""
-    nowhere = {name: "http://127.0.0.1:9" for name in ("http_proxy", "https_proxy", "HTTPS_PROXY")}
+    nowhere = dict.fromkeys(("http_proxy", "https_proxy", "HTTPS_PROXY"), "http://127.0.0.1:9")
     (tmp_path / "empty").mkdir()
     done = kapp("train", "--data-dir", "empty", **nowhere)
     assert done.returncode == 1

@@ -20,8 +20,9 @@ LEFT = {
     "result.json",
 }
 RESULT = (
-    "recipe model teachers objective dataset seed backend precision device parameters flops epochs batch_size "
-    "val_accuracy test_accuracy test_interval test_loss calibration_error train_images_per_second seconds status"
+    "recipe model teachers objective dataset seed backend precision device parameters flops epochs "
+    "batch_size val_accuracy test_accuracy test_interval test_loss calibration_error "
+    "train_images_per_second seconds status"
 ).split()
 
 
