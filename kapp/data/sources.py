@@ -109,6 +109,8 @@ def _tfds(name: str, home: Path) -> Arrays:
         raise WrongValue(
             f"tensorflow-datasets has no data set {name!r}. Its catalogue lists the names."
         ) from error
+    except Exception as error:  # what downloads, checksums and extractions raise
+        raise Failure(f"tensorflow-datasets couldn't prepare {name!r} in {home}: {error}") from error
     info = builder.info
     if info.supervised_keys is None or not isinstance(
         info.features[info.supervised_keys[1]], tfds.features.ClassLabel

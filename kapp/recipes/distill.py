@@ -16,7 +16,7 @@ from kapp import cli, data, models
 from kapp.errors import WrongValue
 from kapp.papers import deep_and_convolutional as paper_d
 from kapp.recipes import train
-from kapp.recipes.settings import Settings, above_zero, at_least, filled
+from kapp.recipes.settings import OpenCount, OpenSize, Settings, above_zero, at_least, filled
 from kapp.runs import Run, default_folder
 from kapp.training import teachers
 
@@ -40,11 +40,11 @@ class Config(Settings):
     """What is averaged over several teachers."""
     baseline: bool = True
     """Train the same student on labels as well, to compare."""
-    baseline_epochs: int | None = None
+    baseline_epochs: OpenCount = None
     """Epochs on labels (default: as long as the paper does)."""
-    teacher_epochs: int | None = None
+    teacher_epochs: OpenCount = None
     """Epochs of a teacher that has no run yet (default: as long as the paper does)."""
-    teacher_width: float | None = None
+    teacher_width: OpenSize = None
     """Width of a teacher that has no run yet (default: --width)."""
     teacher_seed: int = 0
     """Seed of a teacher that has no run yet: students of all seeds share it."""

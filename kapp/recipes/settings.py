@@ -13,14 +13,24 @@ from kapp.papers import deep_and_convolutional as paper_d
 Quick = dict[str, Any]
 
 
+def _open(metavar: str) -> Any:
+    """A flag that may stay open: its help text says what it is then."""
+    return tyro.conf.arg(metavar=metavar, help_behavior_hint="")
+
+
+OpenCount = Annotated[int | None, _open("INT")]
+OpenSize = Annotated[float | None, _open("FLOAT")]
+OpenFolder = Annotated[Path | None, _open("FOLDER")]
+
+
 @dataclass(frozen=True)
 class Settings:
     dataset: str = "cifar10"
     """cifar10, shapes, shapes:near, shapes:far, tfds:NAME or npz:PATH."""
-    data_dir: str | None = None
+    data_dir: Annotated[str | None, _open("FOLDER")] = None
     """Where tensorflow-datasets and the array cache keep their files (default: $KAPP_DATA_DIR or
     ~/.cache/kapp)."""
-    epochs: int | None = None
+    epochs: OpenCount = None
     """How often to see the training images (default: as long as the paper does)."""
     batch_size: int = paper_d.BATCH_SIZE
     learning_rate: float = paper_d.LEARNING_RATE
@@ -36,15 +46,15 @@ class Settings:
     """auto: bfloat16 where the machine has units for it."""
     seed: int = 0
     """Of the initial weights, dropout and the epoch table. The split is the same for every seed."""
-    width: float | None = None
+    width: OpenSize = None
     """Multiplies every layer's filters or units (default: 1, the paper's size)."""
     shift: int = 4
     """Crops move by up to that many pixels."""
     flip: bool = True
     """Mirror half of the images."""
-    limit_train: int | None = None
+    limit_train: OpenCount = None
     """Train on that many images at most, and select by a quarter as many."""
-    out: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
+    out: OpenFolder = None
     """The run folder (default: runs/NAME, the same for the same experiment)."""
     overwrite: bool = False
     """Start anew what that folder holds."""

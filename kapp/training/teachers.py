@@ -13,6 +13,8 @@ def is_file(teacher: str) -> bool:
     Raises:
         WrongValue: it is none of them, or a kind of file that isn't loaded.
     """
+    if teacher in names():
+        return False
     path = Path(teacher)
     if path.is_dir():
         Run(path)
@@ -26,9 +28,7 @@ def is_file(teacher: str) -> bool:
         if not path.is_file():
             raise WrongValue(f"there is no file {teacher!r} to teach with.")
         return True
-    if teacher not in names():
-        raise unknown("teacher", teacher, names(), ", or a run folder, or a .keras file")
-    return False
+    raise unknown("teacher", teacher, names(), ", or a run folder, or a .keras file")
 
 
 def name(teacher: str) -> str:
