@@ -20,7 +20,7 @@ from kapp.recipes.settings import OpenCount, OpenSize, Settings, above_zero, at_
 from kapp.runs import Run, default_folder
 from kapp.training import teachers
 
-QUICK = {"epochs": 15, "baseline_epochs": 15, "teacher_epochs": 8, "width": 0.125, "limit_train": 4000}
+QUICK = {"epochs": 12, "baseline_epochs": 12, "teacher_epochs": 7, "width": 0.125, "limit_train": 4000}
 
 
 @dataclass(frozen=True)
