@@ -106,7 +106,8 @@ def _from_file(config_type: type[Config], path: Path) -> Config:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise WrongValue(f"--config {path}: {error}. Give it a run's config.json.") from error
+        why = getattr(error, "strerror", None) or error
+        raise WrongValue(f"--config {path}: {why}. Give it a run's config.json.") from error
     if not isinstance(values, dict):
         raise WrongValue(f"--config {path} isn't a run's config.json.")
     return from_json(config_type, values, str(path))

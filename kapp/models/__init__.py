@@ -1,7 +1,7 @@
 """Networks: a name or a notation to a functional Keras model. Importing this package imports no Keras."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kapp.errors import WrongValue
 from kapp.models.catalogue import find, names
@@ -9,7 +9,9 @@ from kapp.models.catalogue import find, names
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["build", "find", "names"]
+    from kapp.models.pooling import PNormPooling2D
+
+__all__ = ["PNormPooling2D", "build", "find", "names"]
 
 # CIFAR-10's training images, per channel, in units of 0 to 255 (paper A, section 3.1).
 CIFAR10_MEAN = (125.3, 123.0, 113.9)
@@ -53,3 +55,11 @@ def build(
         seed=seed,
         name=entry.name if name in names() else "network",
     )
+
+
+def __getattr__(name: str) -> Any:
+    if name == "PNormPooling2D":
+        from kapp.models.pooling import PNormPooling2D
+
+        return PNormPooling2D
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
