@@ -1,5 +1,6 @@
 """Networks: a name or a notation to a functional Keras model. Importing this package imports no Keras."""
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ def build(
     image_shape: tuple[int, int, int] = (32, 32, 3),
     mean: Sequence[float] = CIFAR10_MEAN,
     std: Sequence[float] = CIFAR10_STD,
+    pooling_norm: float = math.inf,
     seed: int = 0,
 ) -> "keras.Model":
     """A new network: images (n, height, width, channels), 0 to 255, to logits (n, classes).
@@ -34,10 +36,11 @@ def build(
         name: of the catalogue (`names()`), or a notation such as 512fc^2-10fc.
         width: multiplies every layer's filters or units but the classes.
         mean, std: of the images to come, per channel, in units of 0 to 255; kept inside the network.
+        pooling_norm: p of every pooling, at least 1 (equation 1 of paper A); infinity is max pooling.
         seed: of the initial weights and of dropout.
 
     Raises:
-        WrongValue: unknown name, width not above 0, fewer than 2 classes, an image too small.
+        WrongValue: unknown name, width not above 0, fewer than 2 classes, p below 1, an image too small.
     """
     entry = find(name)
     if not width > 0:
@@ -52,6 +55,8 @@ def build(
         mean=mean,
         std=std,
         residual=entry.residual,
+        normalised=entry.normalised,
+        pooling_norm=pooling_norm,
         seed=seed,
         name=entry.name if name in names() else "network",
     )

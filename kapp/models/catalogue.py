@@ -16,6 +16,7 @@ class Entry:
     source: str
     reported_parameters: str
     residual: bool = False
+    normalised: bool = True  # batch normalisation before each ReLU, as throughout paper D
     printed: str = ""  # as the paper prints it, where that leaves something to prose
 
     @property
@@ -23,7 +24,7 @@ class Entry:
         return parse(self.notation)
 
 
-ENTRIES = (
+_DEEP_AND_CONVOLUTIONAL = (
     Entry(
         "teacher_1",
         "Teacher-1",
@@ -69,6 +70,40 @@ ENTRIES = (
         printed="256fc^8-512fc^6-1024fc^8",
     ),
 )
+# Springenberg et al. 2014, tables 1 and 2 (its A and B forms of table 2 are said in prose): dropout of 20% on
+# the input and of 50% after each pooling or what replaces it; the last 3x3 convolution is unpadded (8x8 -> 6x6);
+# no normalisation.
+_END = "192cv-192c1x1-10c1x1-gap"
+_ALL_CONVOLUTIONAL = (
+    ("base_a", f"d0.2-96c5x5-mp3x3/2-d0.5-192c5x5-mp3x3/2-d0.5-{_END}"),
+    ("base_b", f"d0.2-96c5x5-96c1x1-mp3x3/2-d0.5-192c5x5-192c1x1-mp3x3/2-d0.5-{_END}"),
+    ("base_c", f"d0.2-96c^2-mp3x3/2-d0.5-192c^2-mp3x3/2-d0.5-{_END}"),
+    ("strided_a", f"d0.2-96c5x5/2-d0.5-192c5x5/2-d0.5-{_END}"),
+    ("strided_b", f"d0.2-96c5x5-96c1x1/2-d0.5-192c5x5-192c1x1/2-d0.5-{_END}"),
+    ("strided_c", f"d0.2-96c-96c/2-d0.5-192c-192c/2-d0.5-{_END}"),
+    ("convpool_a", f"d0.2-96c5x5-96c-mp3x3/2-d0.5-192c5x5-192c-mp3x3/2-d0.5-{_END}"),
+    ("convpool_b", f"d0.2-96c5x5-96c1x1-96c-mp3x3/2-d0.5-192c5x5-192c1x1-192c-mp3x3/2-d0.5-{_END}"),
+    ("convpool_c", f"d0.2-96c^3-mp3x3/2-d0.5-192c^3-mp3x3/2-d0.5-{_END}"),
+    ("all_cnn_a", f"d0.2-96c5x5-96c/2-d0.5-192c5x5-192c/2-d0.5-{_END}"),
+    ("all_cnn_b", f"d0.2-96c5x5-96c1x1-96c/2-d0.5-192c5x5-192c1x1-192c/2-d0.5-{_END}"),
+    ("all_cnn_c", f"d0.2-96c^2-96c/2-d0.5-192c^2-192c/2-d0.5-{_END}"),
+)
+_FAMILIES = {
+    "base": ("Base", "table 1", "0.9M to 1.0M"),
+    "strided": ("Strided-CNN", "table 2", "0.9M to 1.4M"),
+    "convpool": ("ConvPool-CNN", "table 2", "0.9M to 1.4M"),
+    "all_cnn": ("All-CNN", "table 2", "0.9M to 1.4M"),
+}
+
+
+def _all_convolutional(name: str, notation: str) -> Entry:
+    family, _, form = name.rpartition("_")
+    paper_name, table, parameters = _FAMILIES[family]
+    source = f"Springenberg et al. 2014, {table}"
+    return Entry(name, f"{paper_name}-{form.upper()}", notation, source, parameters, normalised=False)
+
+
+ENTRIES = (*_DEEP_AND_CONVOLUTIONAL, *(_all_convolutional(*row) for row in _ALL_CONVOLUTIONAL))
 _BY_NAME = {entry.name: entry for entry in ENTRIES}
 
 

@@ -16,9 +16,10 @@ def he_normal(seeds: Iterator[int]) -> keras.Initializer:
     return keras.initializers.HeNormal(seed=next(seeds))
 
 
-def normalised_relu(x: Tensor, name: str) -> Tensor:
-    """Batch normalisation, then ReLU (paper D, section 4)."""
-    x = layers.BatchNormalization(**NORMALISATION, name=f"{name}_bn")(x)
+def activated(x: Tensor, name: str, normalised: bool = True) -> Tensor:
+    """ReLU, after batch normalisation (paper D, section 4) or without it (paper A)."""
+    if normalised:
+        x = layers.BatchNormalization(**NORMALISATION, name=f"{name}_bn")(x)
     return layers.ReLU(name=f"{name}_relu")(x)
 
 
@@ -31,22 +32,23 @@ def convolution(
     kernel: int = 3,
     stride: int = 1,
     padded: bool = True,
+    biased: bool = False,
 ) -> Tensor:
-    """A convolution without bias: the normalisation that follows has one."""
+    """A convolution; `biased` where no normalisation follows, which has a bias of its own."""
     return layers.Conv2D(
         filters,
         kernel,
         stride,
         padding="same" if padded else "valid",
-        use_bias=False,
+        use_bias=biased,
         kernel_initializer=he_normal(seeds),
         name=name,
     )(x)
 
 
-def dense(x: Tensor, units: int, seeds: Iterator[int], name: str) -> Tensor:
-    """A fully connected layer without bias: the normalisation that follows has one."""
-    return layers.Dense(units, use_bias=False, kernel_initializer=he_normal(seeds), name=name)(x)
+def dense(x: Tensor, units: int, seeds: Iterator[int], name: str, *, biased: bool = False) -> Tensor:
+    """A fully connected layer; `biased` where no normalisation follows, which has a bias of its own."""
+    return layers.Dense(units, use_bias=biased, kernel_initializer=he_normal(seeds), name=name)(x)
 
 
 def residual_block(x: Tensor, filters: int, seeds: Iterator[int], name: str, *, stride: int = 1) -> Tensor:
@@ -57,7 +59,7 @@ def residual_block(x: Tensor, filters: int, seeds: Iterator[int], name: str, *, 
         skip = convolution(x, filters, seeds, f"{name}_skip", kernel=1, stride=stride)
         skip = layers.BatchNormalization(**NORMALISATION, name=f"{name}_skip_bn")(skip)
     x = convolution(x, filters, seeds, f"{name}_conv1", stride=stride)
-    x = normalised_relu(x, f"{name}_conv1")
+    x = activated(x, f"{name}_conv1")
     x = convolution(x, filters, seeds, f"{name}_conv2")
     x = layers.BatchNormalization(**NORMALISATION, name=f"{name}_conv2_bn")(x)
     return layers.ReLU(name=f"{name}_relu")(layers.Add(name=f"{name}_add")([x, skip]))

@@ -1,23 +1,26 @@
 """Steps -> functional Keras models."""
 
+import math
 from collections.abc import Iterator, Sequence
 from itertools import count
+from typing import Any
 
 import keras
 import numpy as np
 from keras import layers
 
 from kapp.errors import WrongValue
-from kapp.models.layers import convolution, dense, he_normal, normalised_relu, residual_block
+from kapp.models.layers import activated, convolution, dense, he_normal, residual_block
 from kapp.models.notation import (
     Convolution,
     Dense,
     Dropout,
     GlobalAveragePooling,
-    MaxPooling,
+    Pooling,
     Step,
     last_counted,
 )
+from kapp.models.pooling import PNormPooling2D
 
 
 def network(
@@ -27,6 +30,8 @@ def network(
     mean: Sequence[float],
     std: Sequence[float],
     residual: bool = False,
+    normalised: bool = True,
+    pooling_norm: float = math.inf,
     seed: int = 0,
     name: str = "network",
 ) -> keras.Model:
@@ -34,8 +39,10 @@ def network(
     (n, classes), float32 under every dtype policy.
 
     Args:
-        steps: from `notation.parse`; batch normalisation and ReLU follow each but the last counted.
+        steps: from `notation.parse`; ReLU follows each counted one but the last.
         mean, std: of the training images, per channel, in units of 0 to 255.
+        normalised: batch normalisation before each ReLU; without it, a bias in each layer.
+        pooling_norm: p of the pooling (equation 1 of Springenberg et al. 2014); infinity is max pooling.
         residual: skip over each two convolutions; a change of filters halves the map.
         seed: of the initial weights and of dropout.
 
@@ -49,7 +56,8 @@ def network(
     last = last_counted(steps)
     hidden, final = steps[:last], steps[last:]
     try:
-        x = _residual(x, hidden, seeds) if residual else _chain(x, hidden, seeds)
+        build = _residual if residual else _chain
+        x = build(x, hidden, seeds, normalised, pooling_norm)
         logits = _logits(x, final, seeds)
     except ValueError as error:  # Keras's own words on a shape that a layer can't take
         raise WrongValue(f"{name}: the layers don't fit images of {image_shape}: {error}") from error
@@ -71,22 +79,25 @@ def flops(model: keras.Model) -> int:
     return total
 
 
-def _chain(x, steps: Sequence[Step], seeds: Iterator[int]):
+def _chain(x, steps: Sequence[Step], seeds: Iterator[int], normalised: bool, pooling_norm: float):
     """The steps one after another."""
-    number = {kind: count(1) for kind in (Convolution, Dense, MaxPooling, Dropout)}
+    number = {kind: count(1) for kind in (Convolution, Dense, Pooling, Dropout)}
     for step in steps:
         match step:
             case Convolution(filters, kernel, stride, padded):
                 name = f"conv{next(number[Convolution])}"
-                x = convolution(x, filters, seeds, name, kernel=kernel, stride=stride, padded=padded)
-                x = normalised_relu(x, name)
+                how: dict[str, Any] = {
+                    "kernel": kernel,
+                    "stride": stride,
+                    "padded": padded,
+                    "biased": not normalised,
+                }
+                x = activated(convolution(x, filters, seeds, name, **how), name, normalised)
             case Dense(units):
                 name = f"dense{next(number[Dense])}"
-                x = normalised_relu(dense(_flat(x), units, seeds, name), name)
-            case MaxPooling(size, stride):
-                # 2x2 windows tile the map; larger ones overlap and are padded to cover its edge.
-                padding = "valid" if size == stride else "same"
-                x = layers.MaxPooling2D(size, stride, padding, name=f"pool{next(number[MaxPooling])}")(x)
+                x = activated(dense(_flat(x), units, seeds, name, biased=not normalised), name, normalised)
+            case Pooling(size, stride):
+                x = _pooled(x, size, stride, pooling_norm, name=f"pool{next(number[Pooling])}")
             case Dropout(rate):
                 name = f"dropout{next(number[Dropout])}"
                 x = layers.Dropout(rate, seed=next(seeds), name=name)(x)
@@ -95,7 +106,7 @@ def _chain(x, steps: Sequence[Step], seeds: Iterator[int]):
     return x
 
 
-def _residual(x, steps: Sequence[Step], seeds: Iterator[int]):
+def _residual(x, steps: Sequence[Step], seeds: Iterator[int], normalised: bool, pooling_norm: float):
     """Pairs of convolutions with a skip over each, then whatever follows them."""
     convolutions = [step for step in steps if isinstance(step, Convolution)]
     rest = steps[len(convolutions) :]
@@ -106,7 +117,7 @@ def _residual(x, steps: Sequence[Step], seeds: Iterator[int]):
         stride = 2 if filters not in (None, step.filters) else 1
         x = residual_block(x, step.filters, seeds, f"block{i}", stride=stride)
         filters = step.filters
-    return _chain(x, rest, seeds)
+    return _chain(x, rest, seeds, normalised, pooling_norm)
 
 
 def _logits(x, steps: Sequence[Step], seeds: Iterator[int]):
@@ -123,6 +134,14 @@ def _logits(x, steps: Sequence[Step], seeds: Iterator[int]):
             raise WrongValue(f"only gap may follow the classes, not {step}.")
         x = layers.GlobalAveragePooling2D(dtype="float32", name="average")(x)
     return x
+
+
+def _pooled(x, size: int, stride: int, norm: float, name: str):
+    # 2x2 windows tile the map; larger ones overlap and are padded to cover its edge.
+    padding = "valid" if size == stride else "same"
+    if norm == math.inf:
+        return layers.MaxPooling2D(size, stride, padding, name=name)(x)
+    return PNormPooling2D(size, stride, norm, padding, name=name)(x)
 
 
 def _flat(x):

@@ -6,7 +6,7 @@ Words are joined by `-`:
     96c5x5      another kernel
     96c/2       another stride
     192cv       unpadded ("valid")
-    mp          2x2 max pooling, stride 2;  mp3x3/2  3x3 windows, stride 2
+    mp          2x2 max pooling, stride 2; `mp3x3/2` has 3x3 windows
     gap         global average pooling
     d0.2        dropout with probability 0.2
     1200fc      a fully connected layer of 1200 units
@@ -37,7 +37,7 @@ class Dense:
 
 
 @dataclass(frozen=True)
-class MaxPooling:
+class Pooling:
     size: int = 2
     stride: int = 2
 
@@ -52,7 +52,7 @@ class Dropout:
     rate: float
 
 
-Step = Convolution | Dense | MaxPooling | GlobalAveragePooling | Dropout
+Step = Convolution | Dense | Pooling | GlobalAveragePooling | Dropout
 
 _COUNT = r"([1-9]\d*)"
 _KERNEL = rf"(?:{_COUNT}x{_COUNT})?"
@@ -111,7 +111,7 @@ def _steps(word: str, notation: str) -> list[Step]:
     if match := _POOLING.fullmatch(word):
         rows, columns, stride = match.groups()
         size = _square(rows, columns, 2, word)
-        return [MaxPooling(size, int(stride or size))]
+        return [Pooling(size, int(stride or size))]
     if match := _DROPOUT.fullmatch(word):
         return [Dropout(float(match[1]))]
     if word == "gap":

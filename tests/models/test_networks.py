@@ -47,7 +47,21 @@ def counted(name: str) -> int:
     return total
 
 
-@pytest.mark.parametrize("name", models.names())
+PAPER_A = {
+    "base_a": 839_242,
+    "base_b": 885_610,
+    "base_c": 954_730,
+    "strided_c": 954_730,
+    "convpool_c": 1_369_738,
+    "all_cnn_a": 1_254_250,
+    "all_cnn_b": 1_300_618,
+    "all_cnn_c": 1_369_738,
+}
+FAMILIES = ("base", "strided", "convpool", "all_cnn")
+PAPER_D = [name for name in models.names() if name.rpartition("_")[0] not in FAMILIES]
+
+
+@pytest.mark.parametrize("name", PAPER_D)
 def test_parameters_are_those_of_the_notation(name):
     network = models.build(name)
     assert network.count_params() == counted(name)
@@ -72,13 +86,43 @@ def test_parameters_are_near_the_known_counts_without_normalisation(name, publis
     assert models.build(name).count_params() == pytest.approx(published, rel=0.015)
 
 
+@pytest.mark.parametrize("name", PAPER_A)
+def test_parameters_of_the_all_convolutional_family(name):
+    assert models.build(name).count_params() == PAPER_A[name]
+
+
+@pytest.mark.parametrize("form", ["a", "b", "c"])
+def test_the_family_differs_only_in_how_it_shrinks_the_map(form):
+    """Same map sizes and classes; pooling where the name says so; dropout after each shrinking."""
+    for family in FAMILIES:
+        network = models.build(f"{family}_{form}", width=0.1)
+        pools = [layer for layer in network.layers if isinstance(layer, keras.layers.MaxPooling2D)]
+        strided = [
+            layer
+            for layer in network.layers
+            if isinstance(layer, keras.layers.Conv2D) and layer.strides == (2, 2)
+        ]
+        assert (len(pools), len(strided)) == ((2, 0) if family in ("base", "convpool") else (0, 2))
+        rates = [layer.rate for layer in network.layers if isinstance(layer, keras.layers.Dropout)]
+        assert rates == [0.2, 0.5, 0.5]
+        assert [network.get_layer(f"dropout{i}").output.shape[1] for i in (1, 2, 3)] == [32, 16, 8]
+        assert network.get_layer("logits").output.shape[1:] == (6, 6, 10)
+        assert not any(isinstance(layer, keras.layers.BatchNormalization) for layer in network.layers)
+
+
+def test_the_pooling_norm_sweeps_from_maximum_to_sum():
+    network = models.build("base_c", width=0.1, pooling_norm=2.0)
+    assert [network.get_layer(f"pool{i}").p for i in (1, 2)] == [2.0, 2.0]
+    assert models.build("conv_1", width=0.1, pooling_norm=1.0).get_layer("pool1").p == 1.0
+
+
 @pytest.mark.parametrize("name", models.names())
 def test_every_network_learns_and_is_saved(name, tmp_path):
     network = models.build(name, classes=5, width=0.06, seed=3)
     x, y = images(16), np.arange(16) % 5
     before = [keras.ops.convert_to_numpy(w) for w in network.trainable_weights]
     learner = Learner(network)
-    learner.compile(keras.optimizers.SGD(0.5))
+    learner.compile(keras.optimizers.SGD(0.5 if name in PAPER_D else 0.05))
     learner.fit(x, y, batch_size=16, epochs=2, verbose=0)
     for weight, old in zip(network.trainable_weights, before):
         assert np.isfinite(weight).all(), weight.path

@@ -6,7 +6,7 @@ from kapp.models.notation import (
     Dense,
     Dropout,
     GlobalAveragePooling,
-    MaxPooling,
+    Pooling,
     parse,
     scale,
 )
@@ -16,7 +16,7 @@ def test_a_paper_notation_is_read_word_by_word():
     assert parse("76c^2-mp-d0.2-1200fc-10fc") == (
         Convolution(76),
         Convolution(76),
-        MaxPooling(2, 2),
+        Pooling(2, 2),
         Dropout(0.2),
         Dense(1200),
         Dense(10),
@@ -30,8 +30,8 @@ def test_a_paper_notation_is_read_word_by_word():
         ("96c/2", Convolution(96, stride=2)),
         ("192c3x3v", Convolution(192, padded=False)),
         ("96c5x5/2v", Convolution(96, kernel=5, stride=2, padded=False)),
-        ("mp3x3/2", MaxPooling(3, 2)),
-        ("mp3x3", MaxPooling(3, 3)),
+        ("mp3x3/2", Pooling(3, 2)),
+        ("mp3x3", Pooling(3, 3)),
         ("gap", GlobalAveragePooling()),
     ],
 )
@@ -55,7 +55,7 @@ def test_a_notation_without_classes_is_refused():
 def test_width_scales_all_but_the_classes():
     assert scale(parse("64c-mp-640fc-10fc"), 0.5, classes=7) == (
         Convolution(32),
-        MaxPooling(2, 2),
+        Pooling(2, 2),
         Dense(320),
         Dense(7),
     )
