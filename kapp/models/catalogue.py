@@ -70,9 +70,9 @@ _DEEP_AND_CONVOLUTIONAL = (
         printed="256fc^8-512fc^6-1024fc^8",
     ),
 )
-# Springenberg et al. 2014, tables 1 and 2 (its A and B forms of table 2 are said in prose): dropout of 20% on
-# the input and of 50% after each pooling or what replaces it; the last 3x3 convolution is unpadded (8x8 -> 6x6);
-# no normalisation.
+# Springenberg et al. 2014, tables 1 and 2 (the A and B forms of table 2 are said in prose): dropout of 20%
+# on the input and of 50% after each pooling or what replaces it; the last 3x3 convolution is unpadded, 8x8 to
+# 6x6; no normalisation.
 _END = "192cv-192c1x1-10c1x1-gap"
 _ALL_CONVOLUTIONAL = (
     ("base_a", f"d0.2-96c5x5-mp3x3/2-d0.5-192c5x5-mp3x3/2-d0.5-{_END}"),

@@ -86,13 +86,9 @@ def _chain(x, steps: Sequence[Step], seeds: Iterator[int], normalised: bool, poo
         match step:
             case Convolution(filters, kernel, stride, padded):
                 name = f"conv{next(number[Convolution])}"
-                how: dict[str, Any] = {
-                    "kernel": kernel,
-                    "stride": stride,
-                    "padded": padded,
-                    "biased": not normalised,
-                }
-                x = activated(convolution(x, filters, seeds, name, **how), name, normalised)
+                how: dict[str, Any] = {"kernel": kernel, "stride": stride, "padded": padded}
+                x = convolution(x, filters, seeds, name, **how, biased=not normalised)
+                x = activated(x, name, normalised)
             case Dense(units):
                 name = f"dense{next(number[Dense])}"
                 x = activated(dense(_flat(x), units, seeds, name, biased=not normalised), name, normalised)
