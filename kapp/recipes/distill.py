@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Literal
 
-from kapp import cli, data, models
+from kapp import cli, models
 from kapp.errors import WrongValue
 from kapp.papers import deep_and_convolutional as paper_d
 from kapp.recipes import train
@@ -115,7 +115,7 @@ def learn(config: Config, run: Run, settings: dict, sources: Sequence[Path]) -> 
 
     assert config.epochs and config.width  # resolved
     dtype = precision.use(config.precision)
-    dataset = data.load(config.dataset, data_dir=config.data_dir, limit_train=config.limit_train)
+    dataset = config.load()
     run.write_environment(device.environment(dataset.checksum))
 
     student = models.build(config.student, width=config.width, seed=config.seed, **dataset.as_input)

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from kapp import data
 from kapp.data import Views, sources
 from kapp.errors import WrongValue
 from kapp.papers import deep_and_convolutional as paper_d
@@ -82,6 +83,21 @@ class Settings:
                 f"--limit-train is {self.limit_train}: it must be at least one batch, "
                 f"--batch-size {self.batch_size}."
             )
+
+    def load(self) -> data.Dataset:
+        """The data set that these settings describe.
+
+        Raises:
+            WrongValue: it holds less than a batch to train on; and as `data.load` does.
+            Failure: as `data.load` does.
+        """
+        dataset = data.load(self.dataset, data_dir=self.data_dir, limit_train=self.limit_train)
+        if len(dataset.train) < self.batch_size:
+            raise WrongValue(
+                f"{self.dataset} has {len(dataset.train)} images to train on: less than one batch, "
+                f"--batch-size {self.batch_size}."
+            )
+        return dataset
 
     def optimiser(self, steps_per_epoch: int):
         """The optimiser that these settings describe."""

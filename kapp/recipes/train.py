@@ -8,7 +8,7 @@ leaves runs/train-linear_3-cifar10-s0-.../ with result.json, model.keras and rep
 
 from dataclasses import dataclass, replace
 
-from kapp import cli, data, models
+from kapp import cli, models
 from kapp.papers import deep_and_convolutional as paper_d
 from kapp.recipes.settings import Settings, filled
 from kapp.runs import Run, default_folder
@@ -55,7 +55,7 @@ def learn(config: Config, run: Run, settings: dict) -> None:
 
     assert config.epochs and config.width  # resolved
     dtype = precision.use(config.precision)
-    dataset = data.load(config.dataset, data_dir=config.data_dir, limit_train=config.limit_train)
+    dataset = config.load()
     run.write_environment(device.environment(dataset.checksum))
 
     network = models.build(config.model, width=config.width, seed=config.seed, **dataset.as_input)

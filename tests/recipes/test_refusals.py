@@ -78,6 +78,7 @@ def test_files_that_are_damaged_or_unfit(kapp, tmp_path, tiny_npz):
     for status, message, *arguments in (
         (1, "cut.npz is damaged or no .npz file", "--dataset", "npz:cut.npz", "--no-baseline"),
         (2, r"x_train is uint8 \(30, 64\): images must be", "--dataset", "npz:flat.npz", "--no-baseline"),
+        (2, "less than one batch, --batch-size 500", *fit, "--batch-size", 500),
         (2, "seven.keras knows 7 classes, the data set has 3", *fit, "--teacher", "seven.keras"),
     ):
         teacher = () if "--teacher" in arguments else ("--teacher", "seven.keras")
