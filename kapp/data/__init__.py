@@ -91,7 +91,7 @@ def load(
     """The data set called `name`, split.
 
     Args:
-        name: cifar10, shapes, shapes:near, shapes:far, tfds:NAME or npz:PATH.
+        name: cifar10, cifar100[:CLASSES], shapes, shapes:near, shapes:far, tfds:NAME or npz:PATH.
         seed: of the split, which is stratified: each part holds the classes in proportion.
         data_dir: see `sources.arrays`.
         validation: images taken from the training set to select by; a fifth by default, as in paper D

@@ -17,8 +17,22 @@ from kapp.data.cache import Arrays, cached
 from kapp.errors import Failure, WrongValue, unknown
 
 SHAPES_TRAIN, SHAPES_TEST = 12_500, 2_500
-NAMES = ("cifar10", "shapes", "shapes:near", "shapes:far")
-FORMS = ", or tfds:NAME, or npz:PATH"
+CIFAR10 = "airplane automobile bird cat deer dog frog horse ship truck".split()
+# Paper A's two ten-class subsets: "class1 has the similar categories as CIFAR10 while class2 has much
+# different categories". The paper doesn't print their names: these are kapp's own choice.
+CIFAR100 = {
+    "class1": "rocket,pickup_truck,rabbit,leopard,camel,wolf,lizard,cattle,streetcar,bus",
+    "class2": "apple,orchid,bowl,cup,lamp,telephone,chair,bridge,cloud,oak_tree",
+}
+NAMES = (
+    "cifar10",
+    "cifar100",
+    *(f"cifar100:{part}" for part in CIFAR100),
+    "shapes",
+    "shapes:near",
+    "shapes:far",
+)
+FORMS = ", or cifar100:CLASS,CLASS,..., or tfds:NAME, or npz:PATH"
 DOWNLOADS = "https://storage.googleapis.com"  # where tensorflow-datasets keeps its data
 
 
@@ -29,7 +43,7 @@ def check(name: str, data_dir: str | None = None) -> None:
         WrongValue: an unknown name, or a file or folder that isn't there.
     """
     kind, _, rest = name.partition(":")
-    if name not in NAMES and not (kind in ("tfds", "npz") and rest):
+    if name not in NAMES and not (kind in ("tfds", "npz", "cifar100") and rest):
         raise unknown("data set", name, NAMES, FORMS)
     if kind == "npz" and not Path(rest).is_file():
         raise WrongValue(f"there is no file {rest!r} for the data set {name!r}.")
@@ -41,7 +55,7 @@ def arrays(name: str, data_dir: str | None = None) -> Arrays:
     """The decoded images of the data set called `name`.
 
     Args:
-        name: one of `NAMES`, tfds:NAME or npz:PATH.
+        name: one of `NAMES`, cifar100:CLASS,CLASS,..., tfds:NAME or npz:PATH.
         data_dir: where tensorflow-datasets and the array cache keep their files; by default
             $KAPP_DATA_DIR, or else ~/.cache/kapp.
 
@@ -59,6 +73,8 @@ def arrays(name: str, data_dir: str | None = None) -> Arrays:
         case "shapes":
             name = f"{name}-{shapes.VERSION}"
             make = partial(_shapes, rest or "shapes")
+        case "cifar100" if rest:
+            return _subset(arrays(kind, data_dir), CIFAR100.get(rest, rest).split(","))
         case _:
             make = partial(_tfds, rest or name, home)
     return cached(home / "arrays" / re.sub(r"[^\w.-]", "_", name), make)
@@ -67,6 +83,20 @@ def arrays(name: str, data_dir: str | None = None) -> Arrays:
 def _shapes(kind: str) -> Arrays:
     train, test = shapes.draw(kind, SHAPES_TRAIN, seed=0), shapes.draw(kind, SHAPES_TEST, seed=1)
     return _joined(train, test, shapes.CLASSES[kind])
+
+
+def _subset(whole: Arrays, names: list[str]) -> Arrays:
+    """The images of the classes called `names`, labelled in that order."""
+    for name in names:
+        if name not in whole.classes:
+            raise unknown("class", name, whole.classes)
+    if len(set(names)) < 2:
+        raise WrongValue(f"{','.join(names)}: a classifier needs at least 2 classes.")
+    place = np.full(len(whole.classes), -1, np.int32)
+    place[[whole.classes.index(name) for name in names]] = np.arange(len(names))
+    labels = place[whole.labels]
+    kept = np.flatnonzero(labels >= 0)
+    return Arrays(whole.images[kept], labels[kept], int(np.sum(kept < whole.train)), names)
 
 
 def _npz(path: Path) -> Arrays:
@@ -129,7 +159,9 @@ def _tfds(name: str, home: Path) -> Arrays:
     for split in ("train", test):
         images, labels = tfds.as_numpy(builder.as_dataset(split, batch_size=-1, as_supervised=True))
         parts.append(_checked(images, labels, f"{name}: the {split} images", "labels"))
-    return _joined(parts[0], parts[1], info.features[info.supervised_keys[1]].names)
+    # Only a downloaded CIFAR-10 knows its names, one prepared in another way has numbers.
+    classes = CIFAR10 if name == "cifar10" else info.features[info.supervised_keys[1]].names
+    return _joined(parts[0], parts[1], classes)
 
 
 def _checked(images, labels, images_name: str, labels_name: str) -> tuple[np.ndarray, np.ndarray]:

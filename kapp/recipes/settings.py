@@ -27,7 +27,8 @@ OpenFolder = Annotated[Path | None, _open("FOLDER")]
 @dataclass(frozen=True)
 class Settings:
     dataset: str = "cifar10"
-    """cifar10, shapes, shapes:near, shapes:far, tfds:NAME or npz:PATH."""
+    """cifar10; cifar100, cifar100:class1, cifar100:class2 or cifar100:CLASS,CLASS,...; shapes, shapes:near,
+    shapes:far; tfds:NAME; npz:PATH."""
     data_dir: Annotated[str | None, _open("FOLDER")] = None
     """Where tensorflow-datasets and the array cache keep their files (default: $KAPP_DATA_DIR or
     ~/.cache/kapp)."""

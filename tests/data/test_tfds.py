@@ -12,6 +12,16 @@ from kapp.errors import WrongValue
 
 tfds = pytest.importorskip("tensorflow_datasets", reason="machines without TensorFlow load from the cache")
 
+CIFAR100 = """
+apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly
+camel can castle caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup
+dinosaur dolphin elephant flatfish forest fox girl hamster house kangaroo keyboard lamp lawn_mower
+leopard lion lizard lobster man maple_tree motorcycle mountain mouse mushroom oak_tree orange orchid
+otter palm_tree pear pickup_truck pine_tree plain plate poppy porcupine possum rabbit raccoon ray
+road rocket rose sea seal shark shrew skunk skyscraper snail snake spider squirrel streetcar
+sunflower sweet_pepper table tank telephone television tiger tractor train trout tulip turtle
+wardrobe whale willow_tree wolf woman worm
+""".split()
 IMAGES = np.random.default_rng(0).integers(0, 256, (30, 6, 6, 3)).astype(np.uint8)
 
 
@@ -68,3 +78,49 @@ def test_a_set_of_several_sizes_is_refused_with_a_way_out(tmp_path):
     KappSizes(data_dir=tmp_path).download_and_prepare()
     with pytest.raises(WrongValue, match="images of several sizes.*npz:PATH"):
         data.load("tfds:kapp_sizes", data_dir=str(tmp_path))
+
+
+@pytest.fixture(scope="module")
+def cifar100(tmp_path_factory) -> str:
+    """CIFAR-100 as tensorflow-datasets describes it, with three training images and one test image a class,
+    each a picture of its label."""
+    folder = tmp_path_factory.mktemp("cifar100")
+    builder = tfds.builder("cifar100", data_dir=folder)
+    builder.info.features["label"].names = CIFAR100
+
+    def examples(split: str, each: int):
+        for i in range(100 * each):
+            image = np.full((32, 32, 3), i % 100, np.uint8)
+            yield f"{split}{i}", {"id": f"{split}{i}", "image": image, "label": i % 100, "coarse_label": 0}
+
+    builder._split_generators = lambda *_: {"train": examples("train", 3), "test": examples("test", 1)}
+    builder.download_and_prepare(
+        download_config=tfds.download.DownloadConfig(compute_stats="skip", try_download_gcs=False)
+    )
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    ("part", "classes"),
+    [
+        ("class1", "rocket pickup_truck rabbit leopard camel wolf lizard cattle streetcar bus".split()),
+        ("class2", "apple orchid bowl cup lamp telephone chair bridge cloud oak_tree".split()),
+        ("bear,apple", ["bear", "apple"]),
+    ],
+)
+def test_a_part_of_cifar100_holds_its_classes_and_no_others(cifar100, part, classes):
+    whole = data.load("cifar100", data_dir=cifar100)
+    dataset = data.load(f"cifar100:{part}", data_dir=cifar100, validation=len(classes))
+    assert list(dataset.classes) == classes
+    assert (len(dataset.train), len(dataset.validation), len(dataset.test)) == tuple(
+        n * len(classes) for n in (2, 1, 1)
+    )
+    for image, label in zip(dataset.images, dataset.labels):
+        assert whole.classes[image[0, 0, 0]] == classes[label]  # each image is a picture of its label
+
+
+def test_a_class_that_cifar100_has_not_is_refused(cifar100):
+    with pytest.raises(WrongValue, match="unknown class 'aple'. Did you mean 'apple'"):
+        data.load("cifar100:aple,bear", data_dir=cifar100)
+    with pytest.raises(WrongValue, match="at least 2 classes"):
+        data.load("cifar100:bear", data_dir=cifar100)
