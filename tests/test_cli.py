@@ -43,6 +43,18 @@ def test_a_file_that_is_no_config_is_refused(tmp_path, text, message):
         cli.parse(train.Config, ["--config", str(path)])
 
 
+@pytest.mark.parametrize(
+    ("model", "epochs"), [("teacher_1", 250), ("linear_3", 75), ("all_cnn_c", 350), ("64fc-10fc", 75)]
+)
+def test_training_lasts_as_long_as_in_the_models_paper(model, epochs):
+    assert train.Config(model=model).resolved().epochs == epochs
+
+
+def test_distillation_lasts_as_long_as_in_paper_d():
+    config = distill.Config(student="shallow_resnet").resolved()
+    assert (config.epochs, config.baseline_epochs) == (200, 75)
+
+
 @dataclass
 class Empty:
     """A config for the tests."""

@@ -9,6 +9,7 @@ leaves runs/train-linear_3-cifar10-s0-.../ with result.json, model.keras and rep
 from dataclasses import dataclass, replace
 
 from kapp import cli, models
+from kapp.papers import all_convolutional as paper_a
 from kapp.papers import deep_and_convolutional as paper_d
 from kapp.recipes.settings import Settings, filled
 from kapp.runs import Run, default_folder
@@ -27,7 +28,8 @@ class Config(Settings):
 
     def resolved(self) -> "Config":
         """The same with nothing left open."""
-        return replace(self, **filled(self, QUICK, {"epochs": paper_d.epochs(self.model), "width": 1.0}))
+        epochs = paper_a.epochs(self.model) or paper_d.epochs(self.model)
+        return replace(self, **filled(self, QUICK, {"epochs": epochs, "width": 1.0}))
 
 
 def main(config: Config) -> Run:
