@@ -4,7 +4,7 @@ import dataclasses
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,6 +14,8 @@ from kapp.errors import Failure, WrongValue, unknown
 
 Config = TypeVar("Config")
 BACKENDS = ("tensorflow", "jax", "torch")
+# What config.json holds beside the settings: which recipe, where, and on what they ran.
+NOT_A_SETTING = ("recipe", "backend", "data_sha256", "teachers_sha256")
 
 
 def run(config_type: type[Config], main: Callable[[Config], Any], arguments: Sequence[str] | None = None):
@@ -45,21 +47,20 @@ def parse(config_type: type[Config], arguments: Sequence[str]) -> Config:
     """
     import tyro
 
-    arguments = list(arguments)
-    default: Any = None
+    arguments = [word for argument in arguments for word in _split_config(argument)]
     if "--config" in arguments:
         at = arguments.index("--config")
         if at + 1 == len(arguments):
             raise WrongValue("--config needs a file, such as a run's config.json.")
-        default = _from_file(config_type, Path(arguments[at + 1]))
-        del arguments[at : at + 2]
+        # As flags, so that they are checked as flags are; the last one given wins.
+        held = _flags(config_type, Path(arguments[at + 1]))
+        arguments = [*held, *arguments[:at], *arguments[at + 2 :]]
     module = sys.modules[config_type.__module__]
     name = module.__spec__.name if module.__spec__ else module.__name__
     return tyro.cli(
         config_type,
         prog=f"python -m {name}",
         args=arguments,
-        default=default,
         description=module.__doc__,
     )
 
@@ -70,22 +71,6 @@ def as_json(config: Any) -> dict[str, Any]:
         name: str(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value
         for name, value in dataclasses.asdict(config).items()
     }
-
-
-def from_json(config_type: type[Config], values: Mapping[str, Any], source: str) -> Config:
-    """The config that `values` describe; `source` names them in an error.
-
-    Raises:
-        WrongValue: a name that the config doesn't have.
-    """
-    fields = {field.name for field in dataclasses.fields(config_type)}  # type: ignore[arg-type]
-    for name in values.keys() - {"recipe", "backend"}:
-        if name not in fields:
-            raise unknown(f"setting in {source}", name, sorted(fields))
-    known = {name: value for name, value in values.items() if name in fields}
-    return config_type(
-        **{name: tuple(value) if isinstance(value, list) else value for name, value in known.items()}
-    )
 
 
 def backend() -> str:
@@ -102,7 +87,12 @@ def backend() -> str:
     return name
 
 
-def _from_file(config_type: type[Config], path: Path) -> Config:
+def _split_config(argument: str) -> list[str]:
+    return argument.split("=", 1) if argument.startswith("--config=") else [argument]
+
+
+def _flags(config_type: type, path: Path) -> list[str]:
+    """The settings in the file `path` as flags."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -110,7 +100,19 @@ def _from_file(config_type: type[Config], path: Path) -> Config:
         raise WrongValue(f"--config {path}: {why}. Give it a run's config.json.") from error
     if not isinstance(values, dict):
         raise WrongValue(f"--config {path} isn't a run's config.json.")
-    return from_json(config_type, values, str(path))
+    names = [field.name for field in dataclasses.fields(config_type)]
+    flags: list[str] = []
+    for name, value in values.items():
+        if name in NOT_A_SETTING or value is None:
+            continue
+        if name not in names:
+            raise unknown(f"setting in {path}", name, names)
+        flag = name.replace("_", "-")
+        if isinstance(value, bool):
+            flags += [f"--{flag}" if value else f"--no-{flag}"]
+        else:
+            flags += [f"--{flag}", *map(str, value if isinstance(value, list) else [value])]
+    return flags
 
 
 def start_keras() -> None:

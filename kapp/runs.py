@@ -12,9 +12,12 @@ report.md          what happened
 """
 
 import csv
+import fcntl
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +39,16 @@ def default_folder(recipe: str, names: Sequence[str], seed: int, config: Mapping
     words = "-".join([recipe, *(Path(name).stem.replace(":", "_") for name in names)])
     digest = hashlib.sha256(json.dumps(_experiment(config), sort_keys=True).encode()).hexdigest()
     return ROOT / f"{words}-s{seed}-{digest[:6]}"
+
+
+def is_finished(folder: Path | str, config: Mapping) -> bool:
+    """Whether `folder` holds the finished run of `config`."""
+    held = Path(folder) / "config.json"
+    return (
+        held.is_file()
+        and (Path(folder) / "result.json").is_file()
+        and _experiment(_read_json(held)) == _experiment(config)
+    )
 
 
 class Run:
@@ -80,6 +93,20 @@ class Run:
         (folder / "checkpoints").mkdir(exist_ok=True)
         (folder / "figures").mkdir(exist_ok=True)
         return cls(folder)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep other processes from training in this folder meanwhile; wait for one that is."""
+        folder = os.open(self.folder, os.O_RDONLY)
+        try:
+            try:
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                print(f"waiting for another process that trains in {self.folder}", flush=True)
+                fcntl.flock(folder, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(folder)  # and with it goes the lock, also when the process is killed
 
     @property
     def config_file(self) -> Path:

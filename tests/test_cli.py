@@ -11,21 +11,17 @@ from kapp.errors import WrongValue
 from kapp.recipes import distill, train
 
 
-def test_a_config_survives_json():
-    config = distill.Config(teacher=("a", "b"), epochs=3, out=Path("x"), flip=False).resolved()
-    again = cli.from_json(distill.Config, json.loads(json.dumps(cli.as_json(config))), "here")
-    assert again.teacher == ("a", "b")
-    assert cli.as_json(again) == cli.as_json(config)
-
-
 def test_a_runs_config_file_runs_it_again_and_flags_win(tmp_path):
     path = tmp_path / "config.json"
-    config = cli.as_json(train.Config(model="conv_1", epochs=7, batch_size=64))
-    path.write_text(json.dumps({"recipe": "train", "backend": "jax", **config}))
-    assert cli.parse(train.Config, ["--config", str(path)]) == train.Config(
-        model="conv_1", epochs=7, batch_size=64
+    config = distill.Config(
+        teacher=("teacher_1", "deep_resnet"), epochs=3, out=Path("x"), flip=False, learning_rate=2e-5
+    ).resolved()
+    path.write_text(
+        json.dumps({"recipe": "distill", "backend": "jax", "data_sha256": "", **cli.as_json(config)})
     )
-    assert cli.parse(train.Config, ["--config", str(path), "--epochs", "9"]).epochs == 9
+    assert cli.parse(distill.Config, ["--config", str(path)]) == config
+    assert cli.parse(distill.Config, [f"--config={path}", "--epochs", "9"]).epochs == 9
+    assert cli.parse(distill.Config, ["--flip", f"--config={path}"]).flip
 
 
 @pytest.mark.parametrize(
@@ -34,13 +30,24 @@ def test_a_runs_config_file_runs_it_again_and_flags_win(tmp_path):
         ('{"epoch": 3}', "unknown setting .* 'epoch'. Did you mean 'epochs'"),
         ("[1]", "isn't a run's config.json"),
         ("{", "Give it a run's config.json"),
+        (None, "No such file or directory. Give it a run's config.json"),
     ],
 )
 def test_a_file_that_is_no_config_is_refused(tmp_path, text, message):
     path = tmp_path / "config.json"
-    path.write_text(text)
+    if text is not None:
+        path.write_text(text)
     with pytest.raises(WrongValue, match=message):
         cli.parse(train.Config, ["--config", str(path)])
+
+
+def test_a_setting_of_the_wrong_type_is_refused_as_a_flag_would_be(tmp_path, capsys):
+    path = tmp_path / "config.json"
+    path.write_text('{"epochs": "three"}')
+    with pytest.raises(SystemExit) as end:
+        cli.parse(train.Config, ["--config", str(path)])
+    assert end.value.code == 2
+    assert "--epochs" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -37,6 +39,16 @@ def test_overwrite_forgets_a_runs_files_and_nobody_elses(tmp_path):
         "notes.txt",
     ]
     assert run.config["seed"] == 1
+
+
+def test_only_one_process_trains_in_a_folder(tmp_path):
+    run = Run.start(tmp_path / "run", CONFIG)
+    program = f"from kapp.runs import Run\nwith Run({str(run.folder)!r}).alone(): print('in')"
+    with run.alone():
+        other = subprocess.Popen([sys.executable, "-u", "-c", program], stdout=subprocess.PIPE, text=True)
+        assert other.stdout.readline().startswith("waiting for another process that trains in")
+        assert other.poll() is None
+    assert other.communicate(timeout=60)[0] == "in\n"
 
 
 def test_a_folder_of_other_things_is_never_touched(tmp_path):

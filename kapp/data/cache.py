@@ -45,9 +45,10 @@ def _write(folder: Path, arrays: Arrays) -> None:
             "sha256": {name: checksum(partial / f"{name}.npy") for name in ("images", "labels")},
         }
         write_text(partial / "manifest.json", json.dumps(manifest, indent=2) + "\n")
-        if not folder.is_dir():  # another process may have been as quick
-            partial.rename(folder)
+        partial.rename(folder)
     except OSError as error:
+        if folder.is_dir():  # another process was as quick, and wrote the same
+            return
         raise Failure(
             f"cannot write the data cache {folder}: {error.strerror or error}. "
             "Free some room or choose another --data-dir."

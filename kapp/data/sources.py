@@ -103,7 +103,7 @@ def _npz(path: Path) -> Arrays:
     try:
         with np.load(path, allow_pickle=False) as file:
             held = {key: file[key] for key in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise Failure(f"{path} is damaged or no .npz file ({error}). Write it anew with np.savez.") from error
     missing = {"x_train", "y_train", "x_test", "y_test"} - held.keys()
     if missing:
@@ -119,7 +119,7 @@ def _npz(path: Path) -> Arrays:
             "Both must have one size."
         )
     count = int(max(train[1].max(), test[1].max())) + 1
-    names = [str(name) for name in held.get("classes", range(count))]
+    names = [str(name) for name in np.atleast_1d(held.get("classes", np.arange(count)))]
     if len(names) < count:
         raise WrongValue(f"{path}: {len(names)} classes are named, but a label is {count - 1}.")
     return _joined(train, test, names)

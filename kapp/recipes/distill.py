@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Literal
 
 from kapp import cli, models
+from kapp.data import Dataset
 from kapp.errors import WrongValue
+from kapp.files import checksum
 from kapp.papers import deep_and_convolutional as paper_d
 from kapp.recipes import train
 from kapp.recipes.settings import OpenCount, OpenSize, Settings, above_zero, at_least, filled
-from kapp.runs import Run, default_folder
+from kapp.runs import Run, default_folder, is_finished
 from kapp.training import teachers
 
 QUICK = {"epochs": 12, "baseline_epochs": 12, "teacher_epochs": 7, "width": 0.125, "limit_train": 4000}
@@ -81,20 +83,33 @@ class Config(Settings):
 def main(config: Config) -> Run:
     config = config.resolved()
     taught_by = [teachers.name(teacher) for teacher in config.teacher]
-    settings = {"recipe": "distill", "backend": cli.backend(), **cli.as_json(config)}
+    dataset = config.load()
+    files = [Path(teacher) for teacher in config.teacher if teachers.is_file(teacher)]
+    settings = {
+        "recipe": "distill",
+        "backend": cli.backend(),
+        "data_sha256": dataset.checksum,
+        "teachers_sha256": [checksum(teachers.file(path)) for path in files],
+        **cli.as_json(config),
+    }
     folder = config.out or default_folder(
         "distill", [*taught_by, config.student, config.dataset], config.seed, settings
     )
+    if config.overwrite or not is_finished(folder, settings):
+        cli.start_keras()
+        for path in files:  # an unfit teacher is refused before anything is written or trained
+            teachers.load(path, len(dataset.classes), dataset.image_shape)
     run = Run.start(folder, settings, config.overwrite)
 
     sources = [find_or_train(teacher, config) for teacher in config.teacher]
     baseline = None
     if config.baseline:
         baseline = train.main(config.on_labels(config.student, epochs=config.baseline_epochs))
-    if run.finished:
-        print(f"{config.student}: distilled already", flush=True)
-    else:
-        learn(config, run, {**settings, "teachers": taught_by}, sources)
+    with run.alone():
+        if run.finished:
+            print(f"{config.student}: distilled already", flush=True)
+        else:
+            learn(config, run, {**settings, "teachers": taught_by}, dataset, sources)
 
     taught = [Run(source) for source in sources if source.is_dir()]
     from kapp.reporting import pages, tables
@@ -107,7 +122,7 @@ def main(config: Config) -> Run:
     return run
 
 
-def learn(config: Config, run: Run, settings: dict, sources: Sequence[Path]) -> None:
+def learn(config: Config, run: Run, settings: dict, dataset: Dataset, sources: Sequence[Path]) -> None:
     """Train the student of the teachers in `sources`, on from where `run` stands, and score it."""
     cli.start_keras()
     from kapp.training import Distiller, device, precision
@@ -115,8 +130,7 @@ def learn(config: Config, run: Run, settings: dict, sources: Sequence[Path]) -> 
 
     assert config.epochs and config.width  # resolved
     dtype = precision.use(config.precision)
-    dataset = config.load()
-    run.write_environment(device.environment(dataset.checksum))
+    run.write_environment(device.environment())
 
     student = models.build(config.student, width=config.width, seed=config.seed, **dataset.as_input)
     networks = [teachers.load(source, len(dataset.classes), dataset.image_shape) for source in sources]

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from kapp import data
+from kapp import cli, data
 from kapp.data import Views, sources
 from kapp.errors import WrongValue
 from kapp.papers import deep_and_convolutional as paper_d
@@ -73,6 +73,7 @@ class Settings:
         Raises:
             WrongValue: what was received, what is accepted.
         """
+        cli.backend()
         sources.check(self.dataset, self.data_dir)
         at_least(self, 1, "epochs", "batch_size", "limit_train")
         at_least(self, 0, "momentum", "weight_decay", "warmup_epochs", "seed", "shift")

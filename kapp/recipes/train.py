@@ -9,6 +9,7 @@ leaves runs/train-linear_3-cifar10-s0-.../ with result.json, model.keras and rep
 from dataclasses import dataclass, replace
 
 from kapp import cli, models
+from kapp.data import Dataset
 from kapp.papers import all_convolutional as paper_a
 from kapp.papers import deep_and_convolutional as paper_d
 from kapp.recipes.settings import Settings, filled
@@ -34,13 +35,20 @@ class Config(Settings):
 
 def main(config: Config) -> Run:
     config = config.resolved()
-    settings = {"recipe": "train", "backend": cli.backend(), **cli.as_json(config)}
+    dataset = config.load()
+    settings = {
+        "recipe": "train",
+        "backend": cli.backend(),
+        "data_sha256": dataset.checksum,
+        **cli.as_json(config),
+    }
     folder = config.out or default_folder("train", [config.model, config.dataset], config.seed, settings)
     run = Run.start(folder, settings, config.overwrite)
-    if run.finished:
-        print(f"{config.model}: finished already", flush=True)
-    else:
-        learn(config, run, settings)
+    with run.alone():
+        if run.finished:
+            print(f"{config.model}: finished already", flush=True)
+        else:
+            learn(config, run, settings, dataset)
     from kapp.reporting import pages
 
     if not run.report_file.is_file():
@@ -49,7 +57,7 @@ def main(config: Config) -> Run:
     return run
 
 
-def learn(config: Config, run: Run, settings: dict) -> None:
+def learn(config: Config, run: Run, settings: dict, dataset: Dataset) -> None:
     """Train the network that `config` describes, on from where `run` stands, and score it."""
     cli.start_keras()
     from kapp.training import Learner, device, precision
@@ -57,8 +65,7 @@ def learn(config: Config, run: Run, settings: dict) -> None:
 
     assert config.epochs and config.width  # resolved
     dtype = precision.use(config.precision)
-    dataset = config.load()
-    run.write_environment(device.environment(dataset.checksum))
+    run.write_environment(device.environment())
 
     network = models.build(config.model, width=config.width, seed=config.seed, **dataset.as_input)
     learner = Learner(network, dataset, config.views)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from kapp.data.epochs import Views
@@ -12,20 +13,22 @@ from kapp.training import objectives
 from kapp.training.learner import Batch, Learner
 from kapp.training.objectives import Objective, cross_entropy
 
+SMALLEST = 1e-7  # probability of which a logarithm is taken
+
 
 class Distiller(Learner):
     """Trains `student` to match `teachers`, through `compile` and `fit`.
 
     Args:
         student: the network that learns, in place; images to logits (n, classes).
-        teachers: one network or several, images to logits (n, classes). They are copied: the
-            caller's stay as they are.
+        teachers: one network or several, images to logits (n, classes) or to probabilities. They
+            are copied: the caller's stay as they are.
         dataset, views: as for `Learner`.
         ensemble: what is averaged over several teachers, "logits" (Urban et al. 2016) or
             "probabilities".
 
     Raises:
-        WrongValue: no teacher, another number of classes, an unknown `ensemble`.
+        WrongValue: no teacher, one that isn't functional, another number of classes, an unknown `ensemble`.
     """
 
     def __init__(
@@ -40,15 +43,17 @@ class Distiller(Learner):
         teachers = [teachers] if isinstance(teachers, keras.Model) else list(teachers)
         if not teachers:
             raise WrongValue("a Distiller needs at least one teacher.")
+        classes = _classes(student, "student")
         for teacher in teachers:
-            if teacher.output_shape != student.output_shape:
+            if _classes(teacher, "teacher") != classes:
                 raise WrongValue(
                     f"teacher {teacher.name!r} knows {teacher.output_shape[-1]} classes, "
-                    f"student {student.name!r} {student.output_shape[-1]}: they must be the same."
+                    f"student {student.name!r} {classes}: they must be the same."
                 )
         if ensemble not in ("logits", "probabilities"):
             raise WrongValue(f"ensemble is {ensemble!r}: logits or probabilities.")
         self.teachers = [_frozen_copy(teacher) for teacher in teachers]
+        self.probabilistic = [answers_in_probabilities(teacher) for teacher in teachers]
         self.ensemble = ensemble
         self.agreement = keras.metrics.Mean(name="agreement")
 
@@ -58,7 +63,7 @@ class Distiller(Learner):
         objective: str | Objective = "prob_mse",
         temperature: float = 4.0,
         label_weight: float = 0.0,
-        **settings: Any,
+        **settings: Any,  # run_eagerly, jit_compile
     ) -> None:
         """Args:
             objective: prob_mse (paper D), logit_mse, kl, or a function of (teacher_logits,
@@ -89,7 +94,11 @@ class Distiller(Learner):
 
     def teach(self, images: Any) -> Any:
         """The teachers' answer to `images`: logits (n, classes), in inference mode."""
-        answers = [ops.cast(teacher(images, training=False), "float32") for teacher in self.teachers]
+        answers = []
+        for teacher, probabilistic in zip(self.teachers, self.probabilistic):
+            answer = ops.cast(teacher(images, training=False), "float32")
+            # The logarithms of probabilities are logits of the same probabilities.
+            answers.append(ops.log(ops.maximum(answer, SMALLEST)) if probabilistic else answer)
         if len(answers) == 1:
             return answers[0]
         if self.ensemble == "logits":
@@ -111,10 +120,32 @@ class Distiller(Learner):
         self.agreement.update_state(ops.cast(agree, "float32"), sample_weight=batch.sample_weight)
 
 
+def answers_in_probabilities(network: keras.Model) -> bool:
+    """Whether `network` ends in a softmax, in whatever way it was written: its answers to a few images of
+    noise are tried."""
+    shape = [8, *(side or 32 for side in network.input_shape[1:])]
+    noise = np.random.default_rng(0).integers(0, 256, shape).astype("float32")
+    answers = ops.convert_to_numpy(ops.cast(network(noise, training=False), "float32"))
+    return bool((answers >= 0).all() and np.allclose(answers.sum(axis=-1), 1, atol=0.01))
+
+
+def _classes(network: keras.Model, role: str) -> int:
+    shape = getattr(network, "output_shape", None) if network.built else None
+    if not (isinstance(network, keras.Model) and isinstance(shape, tuple) and len(shape) == 2):
+        raise WrongValue(
+            f"{role} {network.name!r} must be a functional model, or a Sequential one with an Input, "
+            "that maps images to (n, classes)."
+        )
+    return shape[-1]
+
+
 def _frozen_copy(teacher: keras.Model) -> keras.Model:
     """A copy to teach with, its weights out of the optimiser's reach, so that the caller's own model is
     neither frozen nor held."""
     copy = keras.models.clone_model(teacher)
     copy.set_weights(teacher.get_weights())
+    for layer in copy._flatten_layers():
+        if hasattr(layer, "finalize_state"):  # an adapted Normalization computes with what it derives here
+            layer.finalize_state()
     copy.trainable = False
     return copy

@@ -50,10 +50,12 @@ class Learner(keras.Model):
         self.accuracy = keras.metrics.SparseCategoricalAccuracy(name="accuracy")
         self.built = True
 
-    def compile(self, optimizer: Any = "adam", **settings: Any) -> None:
+    def compile(
+        self, optimizer: Any = "adam", *, run_eagerly: bool = False, jit_compile: bool | str = "auto"
+    ) -> None:
         """Args:
-            optimizer: as for `keras.Model.compile`.
-            settings: run_eagerly, jit_compile.
+            optimizer, run_eagerly, jit_compile: as for `keras.Model.compile`. The loss and the metrics are
+                the Learner's own.
 
         Raises:
             WrongValue: a loss-scaling optimiser (bfloat16 needs none, and float16 isn't supported).
@@ -61,7 +63,10 @@ class Learner(keras.Model):
         optimizer = keras.optimizers.get(optimizer)
         if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
             raise WrongValue("a Learner doesn't scale its loss: use bfloat16, which needs no scaling.")
-        super().compile(optimizer=optimizer, auto_scale_loss=False, **steps.compilation(self, settings))
+        jit_compile = steps.compilation(self, run_eagerly, jit_compile)
+        super().compile(
+            optimizer=optimizer, run_eagerly=run_eagerly, jit_compile=jit_compile, auto_scale_loss=False
+        )
 
     @property
     def metrics(self) -> list[keras.Metric]:
@@ -80,6 +85,8 @@ class Learner(keras.Model):
             labels = ops.take(self.labels, x["sample"], axis=0)
         elif len(labels.shape) == 2 and labels.shape[-1] == 1:
             labels = ops.squeeze(labels, -1)
+        elif len(labels.shape) > 1:
+            raise WrongValue("labels must be integers (n,): take the argmax of one-hot ones.")
         return Batch(self._images(x), labels, sample_weight)
 
     def sample_losses(self, batch: Batch, logits: Any) -> Any:

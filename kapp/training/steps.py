@@ -13,16 +13,18 @@ import keras
 Step = Callable[..., Any]
 
 
-def tensorflow_compilation(learner: Any, settings: dict) -> dict:
+def tensorflow_compilation(learner: Any, run_eagerly: bool, jit_compile: bool | str) -> bool:
     """XLA where it pays. On CPUs it makes matrix products faster and convolutions slower: two cores,
     batch 128, float32: linear_3 3,850 images/s with it and 1,750 without, deep_resnet at a quarter of its
     width 190 and 250. Only the student's part is compiled so: its teachers may be of the other kind."""
     import tensorflow as tf
 
-    xla = settings.pop("jit_compile", "auto")
-    if xla == "auto":
-        convolves = any(isinstance(layer, keras.layers.Conv2D) for layer in learner.network.layers)
-        xla = bool(tf.config.list_physical_devices("GPU")) or not convolves
+    if jit_compile == "auto":
+        layers = learner.network._flatten_layers()
+        pays = bool(tf.config.list_physical_devices("GPU")) or not any(
+            isinstance(layer, keras.layers.Conv2D) for layer in layers
+        )
+        jit_compile = pays and all(layer.supports_jit for layer in layers)
 
     def update(batch: Any) -> None:
         with tf.GradientTape() as tape:
@@ -30,8 +32,8 @@ def tensorflow_compilation(learner: Any, settings: dict) -> dict:
         variables = learner.trainable_variables
         learner.optimizer.apply(tape.gradient(loss, variables), variables)
 
-    learner.update = update if settings.get("run_eagerly") else tf.function(update, jit_compile=xla)
-    return {**settings, "jit_compile": False}
+    learner.update = update if run_eagerly else tf.function(update, jit_compile=jit_compile)
+    return False
 
 
 def tensorflow_train(learner: Any, data: Any) -> dict:
@@ -44,8 +46,8 @@ def tensorflow_test(learner: Any, data: Any) -> dict:
     return learner.get_metrics_result()
 
 
-def torch_compilation(learner: Any, settings: dict) -> dict:
-    return settings
+def torch_compilation(learner: Any, run_eagerly: bool, jit_compile: bool | str) -> bool | str:
+    return jit_compile
 
 
 def torch_train(learner: Any, data: Any) -> dict:
@@ -64,8 +66,8 @@ def torch_train(learner: Any, data: Any) -> dict:
 torch_test = tensorflow_test
 
 
-def jax_compilation(learner: Any, settings: dict) -> dict:
-    return settings
+def jax_compilation(learner: Any, run_eagerly: bool, jit_compile: bool | str) -> bool | str:
+    return jit_compile
 
 
 def jax_train(learner: Any, state: tuple, data: Any) -> tuple[dict, tuple]:

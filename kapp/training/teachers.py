@@ -17,7 +17,8 @@ def is_file(teacher: str) -> bool:
         return False
     path = Path(teacher)
     if path.is_dir():
-        Run(path)
+        if not Run(path).finished:
+            raise WrongValue(f"teacher {teacher!r} is an unfinished run. Run its command again to finish it.")
         return True
     if path.suffix in (".h5", ".hdf5", ".pkl", ".pt", ".pth"):
         raise WrongValue(
@@ -40,29 +41,28 @@ def name(teacher: str) -> str:
 def load(teacher: str | Path, classes: int, image_shape: tuple[int, ...]):
     """The network of a run folder or a .keras file: images `image_shape`, 0 to 255, to logits (n, classes).
 
-    A network that ends in a softmax is made to answer in log-probabilities, which are logits of the
-    same probabilities.
+    One that ends in a softmax is as good: the Distiller knows it.
 
     Raises:
-        WrongValue: another number of classes or size of image, or a run that isn't finished.
+        WrongValue: another number of classes or size of image, or no functional model.
         Failure: the file is damaged, or holds code.
     """
-    path = Path(teacher)
-    if path.is_dir():
-        path = Run(path).model_file
-        if not path.is_file():
-            raise WrongValue(f"{teacher} holds no finished network yet. Run its command again to finish it.")
-    network = _load(path)
-    if network.output_shape != (None, classes):
+    network = _load(file(teacher))
+    takes, gives = (getattr(network, name, None) for name in ("input_shape", "output_shape"))
+    if not (isinstance(takes, tuple) and isinstance(gives, tuple) and len(gives) == 2):
+        raise WrongValue(f"teacher {teacher} isn't a functional model that maps images to (n, classes).")
+    if gives[-1] != classes:
         raise WrongValue(
-            f"teacher {teacher} knows {network.output_shape[-1]} classes, the data set has {classes}: "
-            "they must be the same."
+            f"teacher {teacher} knows {gives[-1]} classes, the data set has {classes}: they must be the same."
         )
-    if tuple(network.input_shape[1:]) != tuple(image_shape):
-        raise WrongValue(
-            f"teacher {teacher} takes images of {network.input_shape[1:]}, the data set has {image_shape}."
-        )
-    return _answering_in_logits(network)
+    if len(takes) != 4 or any(a not in (None, b) for a, b in zip(takes[1:], image_shape)):
+        raise WrongValue(f"teacher {teacher} takes images of {takes[1:]}, the data set has {image_shape}.")
+    return network
+
+
+def file(teacher: str | Path) -> Path:
+    """The .keras file of a run folder, or the file itself."""
+    return Run(teacher).model_file if Path(teacher).is_dir() else Path(teacher)
 
 
 def _load(path: Path):
@@ -73,15 +73,3 @@ def _load(path: Path):
     except Exception as error:  # Keras raises what its zip, JSON, HDF5 and layers raise
         first_line = str(error).strip().partition("\n")[0]
         raise Failure(f"cannot load {path}: {first_line} Save it again with model.save().") from error
-
-
-def _answering_in_logits(network):
-    import keras
-
-    last = network.layers[-1]
-    softmax = getattr(last, "activation", None) is keras.activations.softmax
-    if not (softmax or isinstance(last, keras.layers.Softmax)):
-        return network
-    smallest = keras.config.epsilon()
-    log_p = keras.ops.log(keras.ops.maximum(network.output, smallest))
-    return keras.Model(network.input, log_p, name=network.name)

@@ -21,6 +21,30 @@ def test_an_npz_is_read_as_it_is(tiny_npz):
         np.testing.assert_array_equal(dataset.images[:200], file["x_train"])
 
 
+def test_grey_images_and_columns_of_labels_are_taken(tmp_path):
+    name = written(
+        tmp_path,
+        x_train=np.zeros((20, 8, 8), np.uint8),
+        x_test=np.zeros((4, 8, 8), np.uint8),
+        y_train=(np.arange(20) % 2)[:, None],
+    )
+    dataset = data.load(name)
+    assert dataset.image_shape == (8, 8, 1)
+    assert dataset.labels.shape == (24,)
+
+
+def test_two_processes_may_fill_the_cache_at_once(tmp_path, monkeypatch):
+    """The one that comes second finds the other's arrays where it would put its own."""
+    monkeypatch.setattr(sources, "SHAPES_TRAIN", 50)
+    monkeypatch.setattr(sources, "SHAPES_TEST", 10)
+    from kapp.data import cache
+
+    arrays = sources.arrays("shapes", str(tmp_path))
+    cache._write(tmp_path / "arrays" / "shapes-1", arrays)  # as it goes on after both looked
+    assert [path.name for path in (tmp_path / "arrays").iterdir()] == ["shapes-1"]
+    np.testing.assert_array_equal(sources.arrays("shapes", str(tmp_path)).images, arrays.images)
+
+
 def test_the_splits_share_no_image_and_hold_the_classes_in_proportion(tiny_npz):
     dataset = data.load(f"npz:{tiny_npz}", seed=5)
     parts = [set(part.samples.tolist()) for part in (dataset.train, dataset.validation, dataset.test)]
@@ -91,6 +115,7 @@ def written(tmp_path, **changes):
         ({"y_train": np.arange(20) - 1}, "integers from 0"),
         ({"y_train": np.linspace(0, 1, 20)}, "labels must be integers"),
         ({"classes": np.array(["only"])}, "1 classes are named, but a label is 1"),
+        ({"classes": np.array(3)}, "1 classes are named, but a label is 1"),
     ],
 )
 def test_unfit_arrays_are_refused(tmp_path, changes, message):
@@ -101,6 +126,13 @@ def test_unfit_arrays_are_refused(tmp_path, changes, message):
 def test_a_pickle_inside_an_npz_is_never_loaded(tmp_path):
     with pytest.raises(Failure, match="damaged or no .npz file"):
         data.load(written(tmp_path, x_train=np.array([{"a": 1}] * 20, dtype=object)))
+
+
+def test_an_npy_is_no_npz(tmp_path):
+    with open(tmp_path / "array.npz", "wb") as file:
+        np.save(file, np.zeros(3))
+    with pytest.raises(Failure, match="damaged or no .npz file"):
+        data.load(f"npz:{tmp_path / 'array.npz'}")
 
 
 def test_a_truncated_npz_is_named(tmp_path, tiny_npz):

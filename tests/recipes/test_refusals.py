@@ -88,6 +88,34 @@ def test_files_that_are_damaged_or_unfit(kapp, tmp_path, tiny_npz):
         assert "Traceback" not in done.stderr
 
 
+def test_what_is_refused_loses_nothing_and_blocks_nothing(kapp, tmp_path, tiny_npz):
+    """Not even with --overwrite; and the corrected command may use the same folder."""
+    small = ("--model", "8fc-3fc", "--epochs", 1, "--batch-size", 20, "--out", "mine")
+    assert kapp("train", *small, "--dataset", "npz:gone.npz").returncode == 2
+    (tmp_path / "cut.npz").write_bytes(tiny_npz.read_bytes()[:5000])
+    assert kapp("train", *small, "--dataset", "npz:cut.npz").returncode == 1
+    assert not (tmp_path / "mine").exists()
+
+    (tmp_path / "good.npz").write_bytes(tiny_npz.read_bytes())
+    assert kapp("train", *small, "--dataset", "npz:good.npz").returncode == 0
+    before = {path: path.read_bytes() for path in (tmp_path / "mine").rglob("*") if path.is_file()}
+    refused = kapp("train", *small, "--dataset", "npz:cut.npz", "--overwrite")
+    assert refused.returncode == 1
+    unfit = ("--teacher", "mine", "--dataset", f"npz:{tiny_npz}", "--out", "other", "--batch-size", 20)
+    (tmp_path / "mine" / "result.json").rename(tmp_path / "aside.json")
+    unfinished = kapp("distill", *unfit)
+    assert (unfinished.returncode, unfinished.stderr.count("\n")) == (2, 1)
+    assert "teacher 'mine' is an unfinished run" in unfinished.stderr
+    (tmp_path / "aside.json").rename(tmp_path / "mine" / "result.json")
+    assert before == {path: path.read_bytes() for path in (tmp_path / "mine").rglob("*") if path.is_file()}
+
+    with np.load(tmp_path / "good.npz") as held:
+        np.savez(tmp_path / "good.npz", **{**held, "x_test": 255 - held["x_test"]})
+    other_data = kapp("train", *small, "--dataset", "npz:good.npz")
+    assert other_data.returncode == 2
+    assert "holds another run (data_sha256" in other_data.stderr
+
+
 def test_no_network(kapp, tmp_path):
     """Nothing is reachable through this proxy, on any machine."""
     nowhere = dict.fromkeys(("http_proxy", "https_proxy", "HTTPS_PROXY"), "http://127.0.0.1:9")

@@ -95,7 +95,8 @@ def test_the_run_says_what_was_done(distilled):
     low, high = run.result["test_interval"]
     assert 0 <= low <= run.result["test_accuracy"] <= high <= 1
     assert run.confusion().to_numpy().sum() == 50
-    assert run.environment["data_sha256"]
+    assert len(run.config["data_sha256"]) == 64
+    assert run.environment["versions"]["keras"]
     assert "| 16fc-3fc" in done.stdout  # the comparison
     assert "report: mine/report.md" in done.stdout
     assert "epoch 2/2" in done.stderr

@@ -70,6 +70,52 @@ def test_several_teachers_are_averaged(ensemble, averaged):
     np.testing.assert_allclose(softmax(taught), averaged(answers(one), answers(two)), rtol=1e-3, atol=1e-5)
 
 
+def adapted_teacher() -> keras.Model:
+    """A teacher whose preprocessing was fitted to images, as `adapt` does it."""
+    normalise = keras.layers.Normalization()
+    normalise.adapt(IMAGES.astype("float32"))
+    inputs = keras.Input((8, 8, 3))
+    return keras.Model(inputs, keras.layers.Dense(3)(keras.layers.Flatten()(normalise(inputs))))
+
+
+def softmax_layer(x):
+    return keras.layers.Dense(3, activation="softmax")(x)
+
+
+def nested(x):
+    return keras.Sequential([keras.Input(x.shape[1:]), keras.layers.Dense(3), keras.layers.Softmax()])(x)
+
+
+def softmax_operation(x):
+    return keras.ops.softmax(keras.layers.Dense(3)(x))
+
+
+def averaged(x):
+    return keras.layers.Average()([softmax_layer(x), nested(x)])
+
+
+def log_probabilities(x):
+    return keras.ops.log(softmax_layer(x))
+
+
+def test_a_teachers_copy_answers_as_the_teacher_does_with_its_adapted_preprocessing():
+    caller = adapted_teacher()
+    made = distiller(network(), caller)
+    taught = keras.ops.convert_to_numpy(made.teach(keras.ops.convert_to_tensor(IMAGES)))
+    np.testing.assert_allclose(taught, answers(caller), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("head", [softmax_layer, nested, softmax_operation, averaged, log_probabilities])
+def test_a_teacher_may_answer_in_probabilities_however_it_is_written(head):
+    inputs = keras.Input((8, 8, 3))
+    x = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(inputs))
+    caller = keras.Model(inputs, head(x))
+    made = distiller(network(), caller)
+    taught = keras.ops.convert_to_numpy(made.teach(keras.ops.convert_to_tensor(IMAGES))).astype(float)
+    expected = np.exp(answers(caller)) if head is log_probabilities else answers(caller)
+    np.testing.assert_allclose(softmax(taught), expected, rtol=1e-3, atol=1e-5)
+
+
 def test_label_weight_mixes_the_labels_in():
     student, caller = network(), teacher(1)
     loss = {}
@@ -142,5 +188,7 @@ def test_teachers_that_cannot_teach_are_refused():
         Distiller(network(), ten_classes)
     with pytest.raises(WrongValue, match="at least one teacher"):
         Distiller(network(), [])
+    with pytest.raises(WrongValue, match="must be a functional model, or a Sequential one with an Input"):
+        Distiller(network(), keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(3)]))
     with pytest.raises(WrongValue, match="ensemble is 'votes'"):
         Distiller(network(), teacher(1), ensemble="votes")

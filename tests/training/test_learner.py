@@ -76,22 +76,25 @@ def test_samples_of_weight_0_teach_nothing():
 
 def test_regularisers_and_added_losses_reach_the_loss_and_the_gradient():
     inputs = keras.Input((8, 8, 3))
-    x = keras.layers.Flatten()(inputs)
-    x = keras.layers.Dense(4, kernel_regularizer=keras.regularizers.L2(0.1))(x)
-    x = keras.layers.ActivityRegularization(l2=1e-3)(x)
+    x = keras.layers.Rescaling(1 / 255)(keras.layers.Flatten()(inputs))
+    x = keras.layers.Dense(4, kernel_regularizer=keras.regularizers.L2(0.5))(x)
+    x = keras.layers.ActivityRegularization(l2=0.1)(x)
     net = keras.Model(inputs, keras.layers.Dense(3)(x))
-    learner = compiled(net, keras.optimizers.SGD(0.01))
-    kernel, bias = (keras.ops.convert_to_numpy(w).astype(float) for w in net.layers[2].weights)
-    hidden = IMAGES.reshape(30, -1).astype(float) @ kernel + bias
-    own = 0.1 * (kernel**2).sum() + 1e-3 * (hidden**2).sum() / 30
+    learner = compiled(net, keras.optimizers.SGD(0.1))
+    kernel, bias = (keras.ops.convert_to_numpy(w).astype(float) for w in net.layers[3].weights)
+    flat = IMAGES.reshape(30, -1) / 255
+    hidden = flat @ kernel + bias
+    own = 0.5 * (kernel**2).sum() + 0.1 * (hidden**2).sum() / 30
     score = learner.evaluate(IMAGES, LABELS, batch_size=30, verbose=0)
-    assert score[0] == pytest.approx(plain_loss(net, IMAGES, LABELS) + own, rel=1e-3)
+    assert score[0] == pytest.approx(plain_loss(net, IMAGES, LABELS) + own, rel=1e-4)
 
     # With all samples silenced only the network's own losses are left to move a weight.
     learner.fit(IMAGES, LABELS, sample_weight=np.zeros(30), batch_size=30, verbose=0)
-    after = keras.ops.convert_to_numpy(net.layers[2].kernel).astype(float)
-    activity = 2e-3 / 30 * IMAGES.reshape(30, -1).astype(float).T @ hidden
-    np.testing.assert_allclose(after, kernel - 0.01 * (0.2 * kernel + activity), rtol=1e-2, atol=1e-3)
+    after = keras.ops.convert_to_numpy(net.layers[3].kernel).astype(float)
+    from_l2, from_activity = 1.0 * kernel, 0.2 / 30 * flat.T @ hidden
+    for gradient in (from_l2, from_activity):
+        assert np.abs(0.1 * gradient).max() > 1e-3  # either would be missed below
+    np.testing.assert_allclose(after, kernel - 0.1 * (from_l2 + from_activity), atol=1e-5)
 
 
 def test_index_batches_and_the_images_themselves_score_the_same(dataset):
@@ -126,6 +129,20 @@ def test_labels_may_be_a_column():
     flat = compiled(net).evaluate(IMAGES, LABELS, verbose=0)
     column = compiled(net).evaluate(IMAGES, LABELS[:, None], verbose=0)
     np.testing.assert_allclose(flat, column, rtol=1e-6)
+
+
+def test_one_hot_labels_are_refused_with_the_way_out():
+    with pytest.raises(WrongValue, match="take the argmax"):
+        compiled(network(), run_eagerly=True).fit(IMAGES, np.eye(3)[LABELS], verbose=0)
+
+
+def test_a_network_that_xla_cannot_compile_is_trained_all_the_same():
+    inputs = keras.Input((8, 8, 3))
+    x = keras.layers.RandomRotation(0.1, seed=0)(inputs)
+    net = keras.Model(inputs, keras.layers.Dense(3)(keras.layers.Flatten()(x)))
+    before = state_of(net)
+    compiled(net, keras.optimizers.SGD(1e-4)).fit(IMAGES, LABELS, batch_size=30, verbose=0)
+    assert not same(before, state_of(net))
 
 
 def test_a_batch_without_labels_is_refused():
