@@ -6,7 +6,7 @@
 
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -98,10 +98,10 @@ def summary_page(runs: Iterable[Run], out: Path, title: str = "Results", note: s
         frame.to_csv(partial, index=False)
 
     drawn = []
-    for (dataset, width), group in frame.groupby(["dataset", "width"], dropna=False, sort=False):
-        name = _file_name("accuracies", str(dataset), plain(width))
-        figures.bars(group, out / "figures" / name, f"{dataset}, width {plain(width)}")
-        drawn += [_image(f"Test accuracies on {dataset}, width {plain(width)}", f"figures/{name}")]
+    for place, group in _comparable(frame):
+        name = _file_name("accuracies", *place)
+        figures.bars(group, out / "figures" / name, ", width ".join(place))
+        drawn += [_image(f"Test accuracies on {', width '.join(place)}", f"figures/{name}")]
     for name, distilled, labels in _pairs(runs):
         for quantity in ("loss", "accuracy"):
             link = f"figures/{quantity}-{name}"
@@ -178,6 +178,16 @@ def _paired(distilled: Run, labels: Run, quantity: str, path: Path) -> None:
     titles = (f"from {' + '.join(distilled.result['teachers'])} ({objective})", "on labels (cross-entropy)")
     left, right = distilled.metrics(), labels.metrics()
     figures.paired_curves(left, right, quantity, path, titles, distilled.result["model"])
+
+
+def _comparable(frame: pd.DataFrame) -> Iterator[tuple[list[str], pd.DataFrame]]:
+    """Rows for one figure of bars: of a data set and, where a network comes in several widths, of a width."""
+    for dataset, rows in frame.groupby("dataset", dropna=False, sort=False):
+        if rows.groupby("model")["width"].nunique().max() == 1:
+            yield [str(dataset)], rows
+            continue
+        for width, group in rows.groupby("width", dropna=False, sort=False):
+            yield [str(dataset), plain(width)], group
 
 
 def _pairs(runs: Sequence[Run]) -> list[tuple[str, Run, Run]]:

@@ -123,8 +123,8 @@ def test_summary_page_holds_every_run_and_pairs_the_curves(three, make_run, tmp_
     assert list(read["run"]) == ["d", "b", "t", "b1", "o"]
     assert list(read["test_accuracy"]) == list(frame["test_accuracy"])
     assert sorted(path.name for path in (out / "figures").iterdir()) == [
-        "accuracies-cifar10-1.png",
-        "accuracies-shapes_near-0.125.png",
+        "accuracies-cifar10.png",
+        "accuracies-shapes_near.png",
         "accuracy-linear_3-cifar10-1-deep_resnet-prob_mse.png",
         "loss-linear_3-cifar10-1-deep_resnet-prob_mse.png",
     ]
