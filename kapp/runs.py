@@ -155,6 +155,18 @@ class Run:
             raise Failure(f"{self.folder} holds an unfinished run. Run its command again to finish it.")
         return _read_json(self.folder / "result.json")
 
+    def copy_record(self, folder: Path) -> None:
+        """Keep in `folder` what a report needs of this run: all but the network and the pictures, and nothing
+        that says where it lay."""
+        if folder.resolve() == self.folder.resolve():
+            return
+        make_folder(folder)
+        for name in ("config.json", "environment.json", "result.json"):
+            text = json.dumps(_experiment(_read_json(self.folder / name)), indent=2)
+            write_text(folder / name, text + "\n")
+        for name in ("metrics.csv", "confusion.csv"):
+            write_text(folder / name, (self.folder / name).read_text(encoding="utf-8"))
+
     def write_environment(self, environment: Mapping[str, Any]) -> None:
         write_text(self.folder / "environment.json", json.dumps(environment, indent=2) + "\n")
 

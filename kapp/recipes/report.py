@@ -2,7 +2,8 @@
 
     python -m kapp.recipes.report --runs runs/* --out reports/mine
 
-leaves README.md, rows.csv and figures/ in the folder given; unfinished runs are left out.
+leaves README.md, rows.csv, figures/ and the runs' own records in the folder given, from which
+`--runs reports/mine/runs/*` makes the same page again; unfinished runs are left out.
 """
 
 from dataclasses import dataclass

@@ -79,7 +79,7 @@ def distill_page(run: Run, baseline: Run | None, teachers: Sequence[Run]) -> str
 
 
 def summary_page(runs: Iterable[Run], out: Path, title: str = "Results", note: str = "") -> str:
-    """Write `out`/README.md over the finished `runs`, with rows.csv and figures/, and return it.
+    """Write `out`/README.md over the finished `runs`, with rows.csv, figures/ and runs/, and return it.
 
     Args:
         title: the page's.
@@ -96,6 +96,8 @@ def summary_page(runs: Iterable[Run], out: Path, title: str = "Results", note: s
     make_folder(out / "figures")
     with replacing(out / "rows.csv") as partial:
         frame.to_csv(partial, index=False)
+    for run in runs:
+        run.copy_record(out / "runs" / run.folder.name)
 
     drawn = []
     for place, group in _comparable(frame):
@@ -117,7 +119,8 @@ def summary_page(runs: Iterable[Run], out: Path, title: str = "Results", note: s
         *drawn,
         "## Settings",
         _pairs_table({name: _values(frame[name]) for name in CIRCUMSTANCES}),
-        "Every run, with all of its settings, is a row of [rows.csv](rows.csv).",
+        "Every run is a row of [rows.csv](rows.csv), with its settings, and a folder in [runs](runs), with "
+        "its epochs, environment and confusion matrix. From those, `kapp report` makes this page again.",
     )
     write_text(out / "README.md", page)
     return page

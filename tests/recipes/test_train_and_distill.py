@@ -136,9 +136,21 @@ def test_a_run_folder_and_a_file_teach_together(distilled, kapp, tmp_path, tiny_
 
 def test_runs_are_put_side_by_side(distilled, kapp):
     folder, _ = distilled
-    done = kapp("report", "--runs", folder / "mine", *(folder / "runs").iterdir(), "--out", folder / "side")
+    runs = [folder / "mine", *sorted((folder / "runs").iterdir())]
+    done = kapp("report", "--runs", *runs, "--out", folder / "side")
     assert done.returncode == 0, done.stderr
-    assert left(folder / "side") == {"README.md", "rows.csv", "figures"}
+    assert left(folder / "side") == {"README.md", "rows.csv", "figures", "runs"}
+    record = {"config.json", "environment.json", "result.json", "metrics.csv", "confusion.csv"}
+    assert all(left(path) == record for path in (folder / "side" / "runs").iterdir())
+
+    # The record is enough, and tells nothing of where the runs lay.
+    kept = [folder / "side" / "runs" / run.name for run in runs]
+    again = kapp("report", "--runs", *kept, "--out", folder / "again")
+    assert again.returncode == 0, again.stderr
+    first, second = ((folder / name / "README.md").read_text() for name in ("side", "again"))
+    assert first == second
+    text = "".join(path.read_text() for path in (folder / "side" / "runs").rglob("*.json"))
+    assert str(folder) not in text
 
 
 def test_the_catalogue_is_printed(kapp, tmp_path):

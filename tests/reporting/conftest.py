@@ -57,6 +57,7 @@ def fabricate(folder: Path, model: str = "linear_3", accuracy: float = 0.55, **c
     shares = errors + accuracy * np.eye(len(CLASSES))
     run.write_confusion((1000 * shares).round().astype(int).tolist(), CLASSES)
     run.write_result(result)
+    run.write_environment({"commit": result["commit"]})
     return run
 
 
