@@ -128,8 +128,14 @@ def _npz(path: Path) -> Arrays:
 def _tfds(name: str, home: Path) -> Arrays:
     if not any((home / name).rglob("dataset_info.json")):
         _refuse_offline(name, home)
-    import tensorflow as tf
-    import tensorflow_datasets as tfds
+    try:
+        import tensorflow as tf
+        import tensorflow_datasets as tfds
+    except ModuleNotFoundError as error:
+        raise Failure(
+            f"reading {name!r} for the first time needs {error.name}, which isn't installed: pip install it "
+            "(after that the array cache is enough), or give your own arrays with --dataset npz:PATH."
+        ) from error
 
     tf.config.set_visible_devices([], "GPU")  # decoding is no work for it
     try:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from kapp import data
-from kapp.errors import WrongValue
+from kapp.errors import Failure, WrongValue
 
 tfds = pytest.importorskip("tensorflow_datasets", reason="machines without TensorFlow load from the cache")
 
@@ -72,6 +72,13 @@ def test_a_prepared_set_is_decoded_once_and_then_needs_no_tensorflow(tmp_path):
         [sys.executable, "-c", program], env=os.environ, capture_output=True, text=True, check=True
     )
     assert again.stdout.split() == [dataset.checksum, "False"]
+
+
+def test_without_tensorflow_the_first_reading_says_what_it_needs(tmp_path, monkeypatch):
+    KappDots(data_dir=tmp_path).download_and_prepare()
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)  # as Python marks what can't be imported
+    with pytest.raises(Failure, match="needs tensorflow_datasets, which isn't installed"):
+        data.load("tfds:kapp_dots", data_dir=str(tmp_path))
 
 
 def test_a_set_of_several_sizes_is_refused_with_a_way_out(tmp_path):
