@@ -52,8 +52,8 @@ class Distiller(Learner):
                 )
         if ensemble not in ("logits", "probabilities"):
             raise WrongValue(f"ensemble is {ensemble!r}: logits or probabilities.")
-        self.teachers = [_frozen_copy(teacher) for teacher in teachers]
-        self.probabilistic = [answers_in_probabilities(teacher) for teacher in teachers]
+        self.teachers = tuple(_frozen_copy(teacher) for teacher in teachers)
+        self.probabilistic = tuple(answers_in_probabilities(teacher) for teacher in teachers)
         self.ensemble = ensemble
         self.agreement = keras.metrics.Mean(name="agreement")
 
