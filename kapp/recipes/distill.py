@@ -130,7 +130,7 @@ def learn(config: Config, run: Run, settings: dict, dataset: Dataset, sources: S
 
     assert config.epochs and config.width  # resolved
     dtype = precision.use(config.precision)
-    run.write_environment(device.environment())
+    run.write_environment(device.environment(dataset.checksum))
 
     student = models.build(config.student, width=config.width, seed=config.seed, **dataset.as_input)
     networks = [teachers.load(source, len(dataset.classes), dataset.image_shape) for source in sources]

@@ -65,7 +65,7 @@ def learn(config: Config, run: Run, settings: dict, dataset: Dataset) -> None:
 
     assert config.epochs and config.width  # resolved
     dtype = precision.use(config.precision)
-    run.write_environment(device.environment())
+    run.write_environment(device.environment(dataset.checksum))
 
     network = models.build(config.model, width=config.width, seed=config.seed, **dataset.as_input)
     learner = Learner(network, dataset, config.views)

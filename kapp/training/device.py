@@ -45,7 +45,7 @@ def name() -> str:
     return _gpu() or f"{_processor()}, {_cores()} cores"
 
 
-def environment() -> Mapping[str, object]:
+def environment(data_sha256: str) -> Mapping[str, object]:
     """What `environment.json` says: enough to tell why two runs differ."""
     packages = ("keras", "tensorflow", "jax", "torch", "numpy", "tensorflow-datasets")
     return {
@@ -57,6 +57,7 @@ def environment() -> Mapping[str, object]:
         "device": name(),
         "threads": _cores(),
         "versions": {package: _version(package) for package in packages},
+        "data_sha256": data_sha256,
     }
 
 

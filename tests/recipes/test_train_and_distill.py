@@ -97,6 +97,7 @@ def test_the_run_says_what_was_done(distilled):
     assert run.confusion().to_numpy().sum() == 50
     assert len(run.config["data_sha256"]) == 64
     assert run.environment["versions"]["keras"]
+    assert run.environment["data_sha256"] == run.config["data_sha256"]
     assert "| 16fc-3fc" in done.stdout  # the comparison
     assert "report: mine/report.md" in done.stdout
     assert "epoch 2/2" in done.stderr
