@@ -17,7 +17,7 @@ from kapp.reporting import figures, tables
 from kapp.reporting.tables import plain
 from kapp.runs import Run
 
-CIRCUMSTANCES = "dataset dataset_note width epochs seed device backend precision commit".split()
+CIRCUMSTANCES = "dataset width epochs seed device backend precision commit".split()
 
 
 def run_page(run: Run) -> str:
@@ -213,7 +213,7 @@ def _settings(run: Run) -> list[str]:
         name: ", ".join(map(str, value)) if isinstance(value, list) else plain(value)
         for name, value in run.config.items()
     }
-    noted = ("dataset_note", "precision", "backend", "device", "commit")
+    noted = ("precision", "backend", "device", "commit")
     ran = {key: plain(run.result.get(key)) for key in noted}
     return [
         "## Settings",

@@ -21,7 +21,7 @@ TEACHING = (
     "teachers objective temperature label_weight ensemble teacher teacher_epochs teacher_width teacher_seed"
 ).split()
 TRAINING = (
-    "dataset data_sha256 dataset_note train_images width epochs batch_size optimizer learning_rate momentum "
+    "dataset data_sha256 train_images width epochs batch_size optimizer learning_rate momentum "
     "weight_decay schedule warmup_epochs shift flip backend precision"
 ).split()
 SETTINGS = ["recipe", "model", *TEACHING, *TRAINING]

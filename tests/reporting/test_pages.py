@@ -41,7 +41,7 @@ def three(make_run):
 
 
 def test_run_page_tells_the_outcome_and_shows_it(make_run):
-    run = complete(make_run("a", "linear_3", 0.5512, dataset_note="JPEG copy"))
+    run = complete(make_run("a", "linear_3", 0.5512))
     page = pages.run_page(run)
     assert_links_hold(page, run.folder, 5)
     headline = page.split("\n\n")[1]
@@ -56,7 +56,6 @@ def test_run_page_tells_the_outcome_and_shows_it(make_run):
         "minutes in all": "12.6",
         "backend": "tensorflow",
         "commit": "0123abc",
-        "dataset note": "JPEG copy",
         "recipe": "train",
     }.items():
         assert f"| {name} | {value} |" in unpadded(page)
