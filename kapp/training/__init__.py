@@ -17,6 +17,6 @@ __all__ = ["Distiller", "Learner", "objectives"]
 def __getattr__(name: str) -> Any:
     if name in ("Distiller", "Learner"):
         return getattr(import_module(f"kapp.training.{name.lower()}"), name)
-    if name in ("objectives", "teachers"):
-        return import_module(f"kapp.training.{name}")
+    if name == "objectives":
+        return import_module("kapp.training.objectives")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""Teachers: a run folder or a .keras file -> a network that answers in logits."""
+"""Teachers: a run folder or a .keras file -> a network that can teach."""
 
 from pathlib import Path
 
@@ -33,9 +33,9 @@ def is_file(teacher: str) -> bool:
 
 
 def name(teacher: str) -> str:
-    """What reports call `teacher`: the network of a run folder, the stem of a file."""
+    """What reports call `teacher`: its own name, the network of a run folder, the stem of a file."""
     path = Path(teacher)
-    return Run(path).config["model"] if path.is_dir() else path.stem
+    return Run(path).result["model"] if is_file(teacher) and path.is_dir() else path.stem
 
 
 def load(teacher: str | Path, classes: int, image_shape: tuple[int, ...]):
@@ -67,6 +67,8 @@ def file(teacher: str | Path) -> Path:
 
 def _load(path: Path):
     import keras
+
+    import kapp.models.pooling  # noqa: F401  (registers the layer that a file of ours may hold)
 
     try:
         return keras.models.load_model(path, compile=False, safe_mode=True)

@@ -135,6 +135,14 @@ def test_a_run_folder_and_a_file_teach_together(distilled, kapp, tmp_path, tiny_
     assert not (tmp_path / "runs").exists()  # nobody else was trained
 
 
+def test_a_distilled_run_teaches_in_its_turn(distilled, kapp, tmp_path, tiny_npz):
+    folder, _ = distilled
+    teaching = ("--teacher", folder / "mine", "--student", "8fc-3fc", "--no-baseline", *SMALL)
+    done = kapp("distill", *teaching, "--dataset", f"npz:{tiny_npz}", "--out", "next")
+    assert done.returncode == 0, done.stderr
+    assert Run(tmp_path / "next").result["teachers"] == ["16fc-3fc"]
+
+
 def test_runs_are_put_side_by_side(distilled, kapp):
     folder, _ = distilled
     runs = [folder / "mine", *sorted((folder / "runs").iterdir())]

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -37,6 +40,21 @@ def test_a_teacher_of_images_of_any_size_fits(tmp_path):
     inputs = keras.Input((None, None, 3))
     network = keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(3, 1)(inputs)))
     assert teachers.load(saved(tmp_path, network), 3, (8, 8, 3)).output_shape == (None, 3)
+
+
+def test_a_folder_called_as_a_network_is_does_not_hide_the_network(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "deep_resnet").mkdir()
+    assert not teachers.is_file("deep_resnet")
+    assert teachers.name("deep_resnet") == "deep_resnet"
+
+
+def test_a_teacher_that_pools_by_a_p_norm_is_loaded_in_a_fresh_process(tmp_path):
+    network = models.build("4c-mp-3fc", 3, image_shape=(8, 8, 3), pooling_norm=2.0)
+    path = saved(tmp_path, network)
+    program = f"from kapp.training import teachers; print(teachers.load({path!r}, 3, (8, 8, 3)).output_shape)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.strip() == "(None, 3)", done.stderr
 
 
 def test_a_damaged_file_is_named(tmp_path):
