@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -67,10 +68,14 @@ def parse(config_type: type[Config], arguments: Sequence[str]) -> Config:
 
 def as_json(config: Any) -> dict[str, Any]:
     """The dataclass `config` as JSON-ready values."""
-    return {
-        name: str(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value
-        for name, value in dataclasses.asdict(config).items()
-    }
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return [plain(each) for each in value]
+        # JSON has no word for infinity; float("inf") reads this one.
+        return str(value) if isinstance(value, Path) or value == math.inf else value
+
+    return {name: plain(value) for name, value in dataclasses.asdict(config).items()}
 
 
 def backend() -> str:

@@ -177,7 +177,8 @@ class Run:
         write_text(self.report_file, text)
 
     def epochs(self) -> list[dict[str, float]]:
-        """The rows of `metrics.csv`, one an epoch, `epoch` counted from 1."""
+        """The rows of `metrics.csv`, one a validation; `epoch` says how often the training images were seen
+        by then: 1, 2, ... where it comes once an epoch."""
         if not self.metrics_file.is_file():
             return []
         with open(self.metrics_file, newline="", encoding="utf-8") as file:
@@ -187,7 +188,7 @@ class Run:
                 raise Failure(
                     f"{self.metrics_file} is damaged ({error}). Start anew with --overwrite."
                 ) from error
-        return [{**row, "epoch": int(row["epoch"])} for row in rows]
+        return [{**row, "epoch": _whole(row["epoch"])} for row in rows]
 
     def write_epochs(self, rows: Sequence[Mapping[str, float]]) -> None:
         """Replace `metrics.csv` by `rows`, which share their columns."""
@@ -224,6 +225,10 @@ class Run:
             return pd.read_csv(path, index_col="true", keep_default_na=False, dtype={"true": str})
         except (OSError, ValueError) as error:
             raise Failure(f"{path} is damaged or missing ({error}). Start anew with --overwrite.") from error
+
+
+def _whole(number: float) -> float:
+    return int(number) if number.is_integer() else number
 
 
 def _experiment(config: Mapping) -> dict:

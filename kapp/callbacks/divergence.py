@@ -23,7 +23,8 @@ class Divergence(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         if not math.isfinite(logs["loss"]):
-            kept = f"; the best network so far is {self._run.model_file}" if self._epoch > 1 else ""
+            file = self._run.model_file
+            kept = f"; the best network so far is {file}" if file.is_file() else ""
             raise Failure(
                 f"training diverged: the loss is {logs['loss']} at step {batch + 1} of epoch {self._epoch}"
                 f"{kept}. Try a lower --learning-rate, or --schedule cosine with --warmup-epochs."

@@ -15,11 +15,15 @@ from kapp.runs import Run
 class ExactResume(keras.callbacks.Callback):
     """After each epoch keeps the whole state of a training in one file: the network with its
     random-number states, which `.weights.h5` leaves out, and the optimiser; and the network alone, in
-    `model.keras`, where its validation accuracy is the best so far."""
+    `model.keras`, where its validation accuracy is the best so far.
 
-    def __init__(self, run: Run):
+    Args:
+        selects: False keeps the latest network instead of the best.
+    """
+
+    def __init__(self, run: Run, selects: bool = True):
         super().__init__()
-        self._run = run
+        self._run, self._selects = run, selects
 
     def restore(self, learner: Any) -> int:
         """Bring `learner` to the state that the run's checkpoint holds, if there is one.
@@ -44,7 +48,7 @@ class ExactResume(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         best_before = max((row["val_accuracy"] for row in self._run.epochs()[:epoch]), default=-1.0)
-        if logs["val_accuracy"] > best_before:
+        if logs["val_accuracy"] > best_before or not self._selects:
             with replacing(self._run.model_file) as partial:
                 self.model.network.save(partial)
         with replacing(self._run.checkpoint_file) as partial:

@@ -10,14 +10,18 @@ FIRST = ("loss", "accuracy", "agreement", "val_loss", "val_accuracy", "val_agree
 
 
 class MetricsFile(keras.callbacks.Callback):
-    """Writes a row an epoch. A resumed run loses the rows after its checkpoint, and never has one twice."""
+    """Writes a row an epoch. A resumed run loses the rows after its checkpoint, and never has one twice.
 
-    def __init__(self, run: Run):
+    Args:
+        epochs_a_row: how many times the training images were seen from one row to the next.
+    """
+
+    def __init__(self, run: Run, epochs_a_row: float = 1):
         super().__init__()
-        self._run = run
+        self._run, self._epochs_a_row = run, epochs_a_row
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         known = [name for name in FIRST if name in logs]
         names = [*known, *(name for name in logs if name not in known)]
-        row = {"epoch": epoch + 1, **{name: logs[name] for name in names}}
+        row = {"epoch": (epoch + 1) * self._epochs_a_row, **{name: logs[name] for name in names}}
         self._run.write_epochs([*self._run.epochs()[:epoch], row])

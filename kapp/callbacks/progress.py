@@ -8,17 +8,20 @@ import keras
 
 
 class Progress(keras.callbacks.Callback):
-    """Prints a line an epoch; on a terminal also how far the epoch is.
+    """Prints a line a row of the metrics; on a terminal also how far the next one is.
 
     Args:
-        epochs: the last epoch.
-        steps: in an epoch.
+        rows: the last of them.
+        steps: in a row.
         title: starts every line.
+        epochs_a_row: how many times the training images are seen from one row to the next.
     """
 
-    def __init__(self, epochs: int, steps: int, title: str, stream: TextIO | None = None):
+    def __init__(
+        self, rows: int, steps: int, title: str, stream: TextIO | None = None, epochs_a_row: float = 1
+    ):
         super().__init__()
-        self._epochs, self._steps, self._title = epochs, steps, title
+        self._rows, self._steps, self._title, self._epochs_a_row = rows, steps, title, epochs_a_row
         self._stream = stream or sys.stderr
         self._first = -1
         self._shown = 0.0
@@ -31,14 +34,15 @@ class Progress(keras.callbacks.Callback):
         now = time.perf_counter()
         if self._stream.isatty() and now - self._shown > 0.5:
             self._shown = now
-            self._write(f"\r\033[K{self._title}  {(batch + 1) / self._steps:.0%} of the epoch")
+            self._write(f"\r\033[K{self._title}  {(batch + 1) / self._steps:.0%} of the way to the next line")
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         spent = time.perf_counter() - self._start
-        left = spent / (epoch + 1 - self._first) * (self._epochs - epoch - 1)
+        left = spent / (epoch + 1 - self._first) * (self._rows - epoch - 1)
         clear = "\r\033[K" if self._stream.isatty() else ""
+        seen, of = (f"{rows * self._epochs_a_row:.4g}" for rows in (epoch + 1, self._rows))
         self._write(
-            f"{clear}{self._title}  epoch {epoch + 1}/{self._epochs}"
+            f"{clear}{self._title}  epoch {seen}/{of}"
             f"  loss {logs['loss']:.4f}  accuracy {logs['accuracy']:.1%}"
             f"  val_loss {logs['val_loss']:.4f}  val_accuracy {logs['val_accuracy']:.1%}"
             f"  {logs['images_per_second']:,.0f} images/s  {logs['seconds']:.1f} s, {duration(left)} left\n"

@@ -20,6 +20,7 @@ class Speed(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._start = time.perf_counter()
+        self._rate = float(self.model.optimizer.learning_rate)  # of the first step
         self._trained: float | None = None
 
     def on_test_begin(self, logs: Any = None) -> None:
@@ -27,6 +28,6 @@ class Speed(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         end = time.perf_counter()
-        logs["learning_rate"] = float(self.model.optimizer.learning_rate)
+        logs["learning_rate"] = self._rate
         logs["images_per_second"] = self._images / ((self._trained or end) - self._start)
         logs["seconds"] = end - self._start

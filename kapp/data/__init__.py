@@ -95,7 +95,7 @@ def load(
         seed: of the split, which is stratified: each part holds the classes in proportion.
         data_dir: see `sources.arrays`.
         validation: images taken from the training set to select by; a fifth by default, as in paper D
-            (section 3: 40,000 / 10,000 / 10,000).
+            (section 3: 40,000 / 10,000 / 10,000); 0 for none, as paper A does with 5,000 / 1,000.
         limit_train: train on that many images at most, and select by a quarter as many.
 
     Raises:
@@ -104,14 +104,15 @@ def load(
     """
     images, labels, count, classes = sources.arrays(name, data_dir)
     validation = count // 5 if validation is None else validation
-    if not 0 < validation < count:
+    if not 0 <= validation < count:
         raise WrongValue(f"{name}: {validation} of {count} training images can't be for validation.")
     order = epochs.stratified(labels[:count], seed).astype(np.int32)
     held_out, train = order[:validation], order[validation:]
     if limit_train is not None:
         if limit_train < 1:
             raise WrongValue(f"limit_train is {limit_train}: at least 1 image must be left.")
-        train, held_out = train[:limit_train], held_out[: max(1, limit_train // 4)]
+        train = train[:limit_train]
+        held_out = held_out[: min(len(held_out), max(1, limit_train // 4))]
     test = np.arange(count, len(images), dtype=np.int32)
     parts = (Split(images, labels, samples) for samples in (train, held_out, test))
     return Dataset(name, images, labels, tuple(classes), *parts)

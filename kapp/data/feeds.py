@@ -14,26 +14,27 @@ from kapp.data.epochs import Views
 Table = tuple[np.ndarray, np.ndarray]  # samples and their views, in the order of an epoch
 
 
-def training(samples: np.ndarray, batch_size: int, *, seed: int, views: Views, first_epoch: int = 0) -> Any:
-    """Every epoch of `samples` from `first_epoch` on, without end, as the epoch table of `seed` shows it.
+def training(samples: np.ndarray, batch_size: int, *, seed: int, views: Views, first_step: int = 0) -> Any:
+    """The batches of every epoch of `samples`, from number `first_step` on and without end, as the epoch
+    table of `seed` shows them.
 
     Batches are whole: what is left of an epoch over `batch_size` isn't shown in it (another order
     leaves out others), so that the step is compiled for one shape. Feed it to `fit` with
-    `steps_per_epoch=len(samples) // batch_size` and `shuffle=False`.
+    `steps_per_epoch`, such as len(samples) // batch_size, and `shuffle=False`.
     """
 
     def epoch(number: int) -> Table:
-        shown = epochs.table(seed, first_epoch + number, len(samples), views)
+        shown = epochs.table(seed, number, len(samples), views)
         return samples[shown.order], shown.view
 
     if keras.backend.backend() == "tensorflow":
-        return _endless_tf_data(epoch, len(samples), batch_size)
-    return _Endless(epoch, len(samples) // batch_size, batch_size)
+        return _endless_tf_data(epoch, len(samples), batch_size, first_step)
+    return _Endless(epoch, len(samples) // batch_size, batch_size, first_step)
 
 
 def scoring(samples: np.ndarray, batch_size: int, views: Views) -> Any:
     """`samples` once, in their order, each as it is."""
-    table = samples, np.full(len(samples), views.identity, np.int32)
+    table = samples, _identity(samples, views)
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
@@ -42,15 +43,26 @@ def scoring(samples: np.ndarray, batch_size: int, views: Views) -> Any:
     return _Once(table, batch_size)
 
 
+def indices(samples: np.ndarray, views: Views) -> dict[str, np.ndarray]:
+    """One batch of `samples`, each as it is."""
+    return _named(samples, _identity(samples, views))
+
+
+def _identity(samples: np.ndarray, views: Views) -> np.ndarray:
+    return np.full(len(samples), views.identity, np.int32)
+
+
 def _named(sample: Any, view: Any) -> dict[str, Any]:
     return {"sample": sample, "view": view}
 
 
-def _endless_tf_data(epoch: Callable[[int], Table], count: int, batch_size: int) -> Any:
+def _endless_tf_data(epoch: Callable[[int], Table], count: int, batch_size: int, first_step: int) -> Any:
     import tensorflow as tf
 
+    first_epoch, skipped = divmod(first_step, count // batch_size)
+
     def tables() -> Iterator[dict[str, np.ndarray]]:
-        for number in itertools.count():
+        for number in itertools.count(first_epoch):
             yield _named(*epoch(number))
 
     # One Python call an epoch: the batches are cut inside tf.data.
@@ -59,7 +71,7 @@ def _endless_tf_data(epoch: Callable[[int], Table], count: int, batch_size: int)
     batches = shown.flat_map(
         lambda table: tf.data.Dataset.from_tensor_slices(table).batch(batch_size, drop_remainder=True)
     )
-    return batches.map(lambda batch: (batch,)).prefetch(2)
+    return batches.skip(skipped).map(lambda batch: (batch,)).prefetch(2)
 
 
 class _Once(keras.utils.PyDataset):
@@ -80,17 +92,17 @@ class _Endless(keras.utils.PyDataset):
     """The batches of a table an epoch; a batch is a function of its number alone, so that no callback
     of `fit` can put it out of step."""
 
-    def __init__(self, epoch: Callable[[int], Table], steps: int, batch_size: int):
+    def __init__(self, epoch: Callable[[int], Table], steps: int, batch_size: int, first_step: int):
         super().__init__()
         self._epoch = functools.lru_cache(maxsize=1)(epoch)
-        self._steps, self._batch_size = steps, batch_size
+        self._steps, self._batch_size, self._first_step = steps, batch_size, first_step
 
     @property
     def num_batches(self) -> None:
         return None
 
     def __getitem__(self, index: int) -> tuple[dict[str, np.ndarray]]:
-        number, position = divmod(index, self._steps)
+        number, position = divmod(self._first_step + index, self._steps)
         return (_batch(self._epoch(number), position, self._batch_size),)
 
 

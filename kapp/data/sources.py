@@ -36,17 +36,25 @@ FORMS = ", or cifar100:CLASS,CLASS,..., or tfds:NAME, or npz:PATH"
 DOWNLOADS = "https://storage.googleapis.com"  # where tensorflow-datasets keeps its data
 
 
-def check(name: str, data_dir: str | None = None) -> None:
-    """Refuse what `arrays` can't load, as far as that shows without loading.
+def check(name: str) -> None:
+    """Refuse a name that `arrays` can't load, as far as that shows without loading.
 
     Raises:
-        WrongValue: an unknown name, or a file or folder that isn't there.
+        WrongValue: an unknown name, or a file that isn't there.
     """
     kind, _, rest = name.partition(":")
     if name not in NAMES and not (kind in ("tfds", "npz", "cifar100") and rest):
         raise unknown("data set", name, NAMES, FORMS)
     if kind == "npz" and not Path(rest).is_file():
         raise WrongValue(f"there is no file {rest!r} for the data set {name!r}.")
+
+
+def check_folder(data_dir: str | None) -> None:
+    """Refuse a folder that isn't there.
+
+    Raises:
+        WrongValue: so it is.
+    """
     if data_dir is not None and not Path(data_dir).is_dir():
         raise WrongValue(f"there is no folder {data_dir!r}: give --data-dir a folder that exists.")
 
@@ -63,7 +71,8 @@ def arrays(name: str, data_dir: str | None = None) -> Arrays:
         WrongValue: an unknown name, or a file whose arrays aren't images and labels.
         Failure: no network, or a damaged file.
     """
-    check(name, data_dir)
+    check(name)
+    check_folder(data_dir)
     home = Path(data_dir or os.environ.get("KAPP_DATA_DIR") or Path.home() / ".cache" / "kapp")
     kind, _, rest = name.partition(":")
     make: Callable[[], Arrays]

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from kapp.errors import WrongValue, unknown
-from kapp.models.notation import Step, parse
+from kapp.models.notation import Pooling, Step, parse
 
 
 @dataclass(frozen=True)
@@ -17,11 +17,17 @@ class Entry:
     reported_parameters: str
     residual: bool = False
     normalised: bool = True  # batch normalisation before each ReLU, as throughout paper D
+    paper: str = "D"  # whose settings it is trained with; a user's own network as paper D's
     printed: str = ""  # as the paper prints it, where that leaves something to prose
 
     @property
     def steps(self) -> tuple[Step, ...]:
         return parse(self.notation)
+
+    @property
+    def pools(self) -> bool:
+        """Whether a pooling is there that can be by a p-norm."""
+        return any(isinstance(step, Pooling) for step in self.steps)
 
 
 _DEEP_AND_CONVOLUTIONAL = (
@@ -100,7 +106,9 @@ def _all_convolutional(name: str, notation: str) -> Entry:
     family, _, form = name.rpartition("_")
     paper_name, table, parameters = _FAMILIES[family]
     source = f"Springenberg et al. 2014, {table}"
-    return Entry(name, f"{paper_name}-{form.upper()}", notation, source, parameters, normalised=False)
+    return Entry(
+        name, f"{paper_name}-{form.upper()}", notation, source, parameters, normalised=False, paper="A"
+    )
 
 
 ENTRIES = (*_DEEP_AND_CONVOLUTIONAL, *(_all_convolutional(*row) for row in _ALL_CONVOLUTIONAL))

@@ -31,24 +31,32 @@ def convolution(
     *,
     kernel: int = 3,
     stride: int = 1,
-    padded: bool = True,
+    padding: int | None = None,
     biased: bool = False,
+    **settings: Any,
 ) -> Tensor:
-    """A convolution; `biased` where no normalisation follows, which has a bias of its own."""
+    """A convolution, padded by `padding` pixels on each side (None: as many as keep the map's size at stride
+    1); `biased` where no normalisation follows, which has a bias of its own."""
+    if padding:
+        x = layers.ZeroPadding2D(padding, name=f"{name}_pad", **settings)(x)
     return layers.Conv2D(
         filters,
         kernel,
         stride,
-        padding="same" if padded else "valid",
+        padding="same" if padding is None else "valid",
         use_bias=biased,
         kernel_initializer=he_normal(seeds),
         name=name,
+        **settings,
     )(x)
 
 
-def dense(x: Tensor, units: int, seeds: Iterator[int], name: str, *, biased: bool = False) -> Tensor:
+def dense(
+    x: Tensor, units: int, seeds: Iterator[int], name: str, *, biased: bool = False, **settings: Any
+) -> Tensor:
     """A fully connected layer; `biased` where no normalisation follows, which has a bias of its own."""
-    return layers.Dense(units, use_bias=biased, kernel_initializer=he_normal(seeds), name=name)(x)
+    initialiser = he_normal(seeds)
+    return layers.Dense(units, use_bias=biased, kernel_initializer=initialiser, name=name, **settings)(x)
 
 
 def residual_block(x: Tensor, filters: int, seeds: Iterator[int], name: str, *, stride: int = 1) -> Tensor:

@@ -10,13 +10,15 @@ import numpy as np
 from keras import layers
 
 from kapp.errors import WrongValue
-from kapp.models.layers import activated, convolution, dense, he_normal, residual_block
+from kapp.models.layers import activated, convolution, dense, residual_block
 from kapp.models.notation import (
+    AveragePooling,
     Convolution,
     Dense,
     Dropout,
     GlobalAveragePooling,
     Pooling,
+    Relu,
     Step,
     last_counted,
 )
@@ -81,24 +83,29 @@ def flops(model: keras.Model) -> int:
 
 def _chain(x, steps: Sequence[Step], seeds: Iterator[int], normalised: bool, pooling_norm: float):
     """The steps one after another."""
-    number = {kind: count(1) for kind in (Convolution, Dense, Pooling, Dropout)}
+    number = {kind: count(1) for kind in (Convolution, Dense, Pooling, AveragePooling, Dropout)}
     for step in steps:
         match step:
-            case Convolution(filters, kernel, stride, padded):
+            case Convolution(filters, kernel, stride, padding):
                 name = f"conv{next(number[Convolution])}"
-                how: dict[str, Any] = {"kernel": kernel, "stride": stride, "padded": padded}
+                how: dict[str, Any] = {"kernel": kernel, "stride": stride, "padding": padding}
                 x = convolution(x, filters, seeds, name, **how, biased=not normalised)
                 x = activated(x, name, normalised)
             case Dense(units):
                 name = f"dense{next(number[Dense])}"
                 x = activated(dense(_flat(x), units, seeds, name, biased=not normalised), name, normalised)
-            case Pooling(size, stride):
-                x = _pooled(x, size, stride, pooling_norm, name=f"pool{next(number[Pooling])}")
-            case Dropout(rate):
+            case Pooling():
+                x = _pooled(x, step, pooling_norm, name=f"pool{next(number[Pooling])}")
+            case AveragePooling(size):
+                x = layers.AveragePooling2D(size, name=f"average{next(number[AveragePooling])}")(x)
+            case Dropout(rate, channels):
                 name = f"dropout{next(number[Dropout])}"
-                x = layers.Dropout(rate, seed=next(seeds), name=name)(x)
+                drop = layers.SpatialDropout2D if channels else layers.Dropout
+                x = drop(rate, seed=next(seeds), name=name)(x)
             case GlobalAveragePooling():
                 x = layers.GlobalAveragePooling2D(name="average")(x)
+            case Relu():
+                raise WrongValue("relu goes without saying: write it after the classes only.")
     return x
 
 
@@ -119,25 +126,32 @@ def _residual(x, steps: Sequence[Step], seeds: Iterator[int], normalised: bool, 
 def _logits(x, steps: Sequence[Step], seeds: Iterator[int]):
     """The last counted step, bare and in float32, and what follows it."""
     final, *rest = steps
-    settings = {"kernel_initializer": he_normal(seeds), "dtype": "float32", "name": "logits"}
+    exact: dict[str, Any] = {"dtype": "float32"}
     if isinstance(final, Dense):
-        x = layers.Dense(final.units, **settings)(_flat(x))
+        x = dense(_flat(x), final.units, seeds, "logits", biased=True, **exact)
     elif isinstance(final, Convolution):
-        padding = "same" if final.padded else "valid"
-        x = layers.Conv2D(final.filters, final.kernel, final.stride, padding, **settings)(x)
+        how: dict[str, Any] = {"kernel": final.kernel, "stride": final.stride, "padding": final.padding}
+        x = convolution(x, final.filters, seeds, "logits", biased=True, **how, **exact)
     for step in rest:
-        if not isinstance(step, GlobalAveragePooling):
-            raise WrongValue(f"only gap may follow the classes, not {step}.")
-        x = layers.GlobalAveragePooling2D(dtype="float32", name="average")(x)
-    return x
+        match step:
+            case GlobalAveragePooling():
+                x = layers.GlobalAveragePooling2D(name="average", **exact)(x)
+            case AveragePooling(size):
+                x = layers.AveragePooling2D(size, name="average", **exact)(x)
+            case Relu():
+                x = layers.ReLU(name="logits_relu", **exact)(x)
+            case _:
+                raise WrongValue(f"only gap, ap and relu may follow the classes, not {step}.")
+    one_place = len(x.shape) == 4 and tuple(x.shape[1:3]) == (1, 1)
+    return layers.Flatten(name="flatten_logits", **exact)(x) if one_place else x
 
 
-def _pooled(x, size: int, stride: int, norm: float, name: str):
+def _pooled(x, step: Pooling, norm: float, name: str):
     # 2x2 windows tile the map; larger ones overlap and are padded to cover its edge.
-    padding = "valid" if size == stride else "same"
+    padding = "same" if step.padded and step.size != step.stride else "valid"
     if norm == math.inf:
-        return layers.MaxPooling2D(size, stride, padding, name=name)(x)
-    return PNormPooling2D(size, stride, norm, padding, name=name)(x)
+        return layers.MaxPooling2D(step.size, step.stride, padding, name=name)(x)
+    return PNormPooling2D(step.size, step.stride, norm, padding, name=name)(x)
 
 
 def _flat(x):

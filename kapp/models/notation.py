@@ -5,10 +5,12 @@ Words are joined by `-`:
     64c         a 3x3 convolution with 64 filters, padded, stride 1
     96c5x5      another kernel
     96c/2       another stride
-    192cv       unpadded ("valid")
-    mp          2x2 max pooling, stride 2; `mp3x3/2` has 3x3 windows
+    192cv       unpadded ("valid"); `192cp3` padded by 3 pixels on each side
+    mp          2x2 max pooling, stride 2; `mp3x3/2` has 3x3 windows, `mp3x3/2v` unpadded ones
+    ap6x6       6x6 average pooling, stride 6, unpadded
     gap         global average pooling
-    d0.2        dropout with probability 0.2
+    d0.2        dropout with probability 0.2; `sd0.2` drops whole channels
+    relu        after the classes only: elsewhere it goes without saying
     1200fc      a fully connected layer of 1200 units
     64c^8       the word eight times
 
@@ -28,7 +30,7 @@ class Convolution:
     filters: int
     kernel: int = 3
     stride: int = 1
-    padded: bool = True
+    padding: int | None = None  # pixels on each side; None: as many as keep the map's size at stride 1
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,12 @@ class Dense:
 class Pooling:
     size: int = 2
     stride: int = 2
+    padded: bool = True  # where windows overlap: to cover the map's edge
+
+
+@dataclass(frozen=True)
+class AveragePooling:
+    size: int
 
 
 @dataclass(frozen=True)
@@ -50,19 +58,28 @@ class GlobalAveragePooling:
 @dataclass(frozen=True)
 class Dropout:
     rate: float
+    channels: bool = False  # drops whole channels
 
 
-Step = Convolution | Dense | Pooling | GlobalAveragePooling | Dropout
+@dataclass(frozen=True)
+class Relu:
+    pass
+
+
+Step = Convolution | Dense | Pooling | AveragePooling | GlobalAveragePooling | Dropout | Relu
 
 _COUNT = r"([1-9]\d*)"
 _KERNEL = rf"(?:{_COUNT}x{_COUNT})?"
 _STRIDE = rf"(?:/{_COUNT})?"
 _REPEAT = rf"(?:\^{_COUNT})?"
-_CONVOLUTION = re.compile(rf"{_COUNT}c{_KERNEL}{_STRIDE}(v?){_REPEAT}")
+_CONVOLUTION = re.compile(rf"{_COUNT}c{_KERNEL}{_STRIDE}(v|p\d+)?{_REPEAT}")
 _DENSE = re.compile(rf"{_COUNT}fc{_REPEAT}")
-_POOLING = re.compile(rf"mp{_KERNEL}{_STRIDE}")
-_DROPOUT = re.compile(r"d(0?\.\d+)")
-FORMS = "64c, 64c^8, 96c5x5, 96c/2, 192cv, mp, mp3x3/2, gap, d0.2, 1200fc, 1200fc^2"
+_POOLING = re.compile(rf"mp{_KERNEL}{_STRIDE}(v?)")
+_AVERAGE = re.compile(rf"ap{_COUNT}x{_COUNT}")
+_DROPOUT = re.compile(r"(s?)d(0?\.\d+)")
+FORMS = (
+    "64c, 64c^8, 96c5x5, 96c/2, 192cv, 192cp3, mp, mp3x3/2, ap6x6, gap, d0.2, sd0.2, 1200fc, 1200fc^2, relu"
+)
 
 
 def parse(notation: str) -> tuple[Step, ...]:
@@ -101,21 +118,25 @@ def last_counted(steps: Sequence[Step]) -> int:
 
 def _steps(word: str, notation: str) -> list[Step]:
     if match := _CONVOLUTION.fullmatch(word):
-        filters, rows, columns, stride, valid, repeat = match.groups()
+        filters, rows, columns, stride, edge, repeat = match.groups()
         kernel = _square(rows, columns, 3, word)
-        step = Convolution(int(filters), kernel, int(stride or 1), padded=not valid)
+        padding = None if edge is None else int(edge[1:] or 0)
+        step = Convolution(int(filters), kernel, int(stride or 1), padding)
         return [step] * int(repeat or 1)
     if match := _DENSE.fullmatch(word):
         units, repeat = match.groups()
         return [Dense(int(units))] * int(repeat or 1)
     if match := _POOLING.fullmatch(word):
-        rows, columns, stride = match.groups()
+        rows, columns, stride, valid = match.groups()
         size = _square(rows, columns, 2, word)
-        return [Pooling(size, int(stride or size))]
+        return [Pooling(size, int(stride or size), padded=not valid)]
+    if match := _AVERAGE.fullmatch(word):
+        rows, columns = match.groups()
+        return [AveragePooling(_square(rows, columns, 1, word))]
     if match := _DROPOUT.fullmatch(word):
-        return [Dropout(float(match[1]))]
-    if word == "gap":
-        return [GlobalAveragePooling()]
+        return [Dropout(float(match[2]), channels=bool(match[1]))]
+    if word in ("gap", "relu"):
+        return [GlobalAveragePooling() if word == "gap" else Relu()]
     raise WrongValue(f"{word!r} in {notation!r} is not a layer. Accepted forms: {FORMS}.")
 
 

@@ -1,13 +1,34 @@
 """Z. Hu, "Striving for simplicity: the all convolution net" (paper A): its settings and its figures. After
 Springenberg et al. 2014, arXiv:1412.6806."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-BATCH_SIZE = 4  # appendix A
-OPTIMIZER, MOMENTUM, WEIGHT_DECAY = "sgd", 0.9, 0.001  # appendix A
-EPOCHS, MILESTONES = 350, (200, 250, 300)  # section 3.1
+from kapp.papers.training import Training
+
+EPOCHS = 350  # section 3.1
 TRAIN, VALIDATION, TEST = 49_000, 1_000, 10_000  # section 3.1
 PHASE_EPOCHS = 50  # section 2.3: on frozen features, then whole
+# Springenberg et al. 2014, section 3.1: momentum, decay, the rate (one of 0.25, 0.1, 0.05, 0.01) and where it
+# falls to a tenth; translations of up to 5 pixels in their augmented runs. They print no size of a batch.
+TRAINING = Training(
+    batch_size=128,
+    optimizer="sgd",
+    learning_rate=0.05,
+    momentum=0.9,
+    weight_decay=0.001,
+    schedule="multistep",
+    milestones=(200, 250, 300),
+    shift=5,
+)
+# What paper A's code does otherwise than its text and Springenberg et al. say.
+DEPARTURES = {
+    "relu_logits": "ReLU on the logits, before they are averaged (figures 7, 8)",
+    "corner": "unpadded shrinking, a padding of 3, and a pooling that sees one corner of 11x11 logits",
+    "dropout": "the input's dropout after the first convolution, of whole channels; one never called",
+    "schedule": "0.001 throughout, the optimiser and its momentum made anew each epoch (figure 6)",
+    "batch": "batches of 4 (figure 6)",
+}
+CODE_RATE, CODE_BATCH_SIZE = 0.001, 4  # figure 6
 
 
 @dataclass(frozen=True)
@@ -44,6 +65,25 @@ ROWS = (
 )
 
 
-def epochs(model: str) -> int | None:
-    """How long the paper trains `model` from scratch; None where it doesn't."""
-    return next((row.epochs for row in ROWS if row.model == model), None)
+def models() -> list[str]:
+    """The networks that the paper trains."""
+    return list(dict.fromkeys(row.model for row in ROWS))
+
+
+def published(model: str, dataset: str, phase: str = "scratch") -> Row | None:
+    """The row of `model` on `dataset`, or None where the paper has none."""
+    return next((row for row in ROWS if (row.model, row.dataset, row.phase) == (model, dataset, phase)), None)
+
+
+def milestones(epochs: int) -> tuple[int, ...]:
+    """Where the rate falls in a training of `epochs`: as 200, 250 and 300 in the paper's 350."""
+    shares = (milestone * epochs / EPOCHS for milestone in TRAINING.milestones)
+    return tuple(sorted({max(1, round(share)) for share in shares}))
+
+
+def training(epochs: int, departures: tuple[str, ...] = ()) -> Training:
+    """`TRAINING` over `epochs`, the rate falling at the same shares of them; or as the code departs."""
+    settings = replace(TRAINING, milestones=milestones(epochs))
+    if "schedule" in departures:
+        settings = replace(settings, schedule="constant", learning_rate=CODE_RATE, milestones=())
+    return replace(settings, batch_size=CODE_BATCH_SIZE) if "batch" in departures else settings

@@ -4,7 +4,8 @@
 
 trains the teacher (or finds its finished run), the student on labels, and the student by distillation, and
 leaves a run folder with report.md. Paper D, table 4: linear_3 55.12% on labels, 58.37% distilled from
-deep_resnet at 91.54%. --dataset shapes --quick takes under three minutes on two CPU cores.
+deep_resnet at 91.54%. All of them are trained alike: for a teacher trained in another way, give its run.
+--dataset shapes --quick takes under three minutes on two CPU cores.
 """
 
 from collections.abc import Sequence
@@ -13,12 +14,12 @@ from pathlib import Path
 from typing import Literal
 
 from kapp import cli, models
-from kapp.data import Dataset
+from kapp.data import Dataset, sources
 from kapp.errors import WrongValue
 from kapp.files import checksum
 from kapp.papers import deep_and_convolutional as paper_d
 from kapp.recipes import train
-from kapp.recipes.settings import OpenCount, OpenSize, Settings, above_zero, at_least, filled
+from kapp.recipes.settings import OpenCount, OpenSize, Settings, above_zero, at_least, filled, published
 from kapp.runs import Run, default_folder, is_finished
 from kapp.training import teachers
 
@@ -27,6 +28,9 @@ QUICK = {"epochs": 12, "baseline_epochs": 12, "teacher_epochs": 7, "width": 0.12
 
 @dataclass(frozen=True)
 class Config(Settings):
+    dataset: str = "cifar10"
+    """cifar10; cifar100, cifar100:class1, cifar100:class2 or cifar100:CLASS,CLASS,...; shapes, shapes:near,
+    shapes:far; tfds:NAME; npz:PATH."""
     teacher: tuple[str, ...] = ("deep_resnet",)
     """One or several: names of the catalogue, run folders, .keras files."""
     student: str = "linear_3"
@@ -53,6 +57,7 @@ class Config(Settings):
 
     def check(self) -> None:
         super().check()
+        sources.check(self.dataset)
         if not self.teacher:
             raise WrongValue("--teacher needs at least one name, run folder or .keras file.")
         for teacher in self.teacher:
@@ -63,6 +68,7 @@ class Config(Settings):
         above_zero(self, "temperature", "teacher_width")
         if not 0 <= self.label_weight <= 1:
             raise WrongValue(f"--label-weight is {self.label_weight}: it must be from 0 to 1.")
+        self.resolved().check_together()
 
     def resolved(self) -> "Config":
         """The same with nothing left open."""
@@ -71,19 +77,22 @@ class Config(Settings):
             "baseline_epochs": paper_d.epochs(self.student),
             "width": 1.0,
         }
-        config = replace(self, **filled(self, QUICK, full))
-        return config if config.teacher_width else replace(config, teacher_width=config.width)
+        config = replace(self, **filled(self, QUICK if self.quick else {}, full))
+        assert config.epochs
+        how = published(self, paper_d.TRAINING, config.epochs)
+        return replace(config, **filled(config, {"teacher_width": config.width}, how))
 
     def on_labels(self, model: str, **changes) -> train.Config:
         """The config that trains `model` on labels, all else equal."""
-        shared = {name: getattr(self, name) for name in (field.name for field in fields(Settings))}
-        return train.Config(**{**shared, "model": model, "out": None, "overwrite": False, **changes})
+        shared = {field.name: getattr(self, field.name) for field in fields(Settings)}
+        more = {"dataset": self.dataset, "model": model, "out": None, "overwrite": False}
+        return train.Config(**{**shared, **more, **changes})
 
 
 def main(config: Config) -> Run:
     config = config.resolved()
     taught_by = [teachers.name(teacher) for teacher in config.teacher]
-    dataset = config.load()
+    dataset = config.load(config.dataset)
     files = [Path(teacher) for teacher in config.teacher if teachers.is_file(teacher)]
     settings = {
         "recipe": "distill",
@@ -101,7 +110,7 @@ def main(config: Config) -> Run:
             teachers.load(path, len(dataset.classes), dataset.image_shape)
     run = Run.start(folder, settings, config.overwrite)
 
-    sources = [find_or_train(teacher, config) for teacher in config.teacher]
+    networks = [find_or_train(teacher, config) for teacher in config.teacher]
     baseline = None
     if config.baseline:
         baseline = train.main(config.on_labels(config.student, epochs=config.baseline_epochs))
@@ -109,9 +118,9 @@ def main(config: Config) -> Run:
         if run.finished:
             print(f"{config.student}: distilled already", flush=True)
         else:
-            learn(config, run, {**settings, "teachers": taught_by}, dataset, sources)
+            learn(config, run, {**settings, "teachers": taught_by}, dataset, networks)
 
-    taught = [Run(source) for source in sources if source.is_dir()]
+    taught = [Run(path) for path in networks if path.is_dir()]
     from kapp.reporting import pages, tables
 
     if not run.report_file.is_file():
@@ -122,28 +131,37 @@ def main(config: Config) -> Run:
     return run
 
 
-def learn(config: Config, run: Run, settings: dict, dataset: Dataset, sources: Sequence[Path]) -> None:
-    """Train the student of the teachers in `sources`, on from where `run` stands, and score it."""
+def learn(config: Config, run: Run, settings: dict, dataset: Dataset, taught_by: Sequence[Path]) -> None:
+    """Train the student of the networks in `taught_by`, on from where `run` stands, and score it."""
     cli.start_keras()
-    from kapp.training import Distiller, device, precision
+    from kapp.training import Distiller, device, optimizers, precision
     from kapp.training.fit import finish, fit
 
     assert config.epochs and config.width  # resolved
+    how = config.training
     dtype = precision.use(config.precision)
     run.write_environment(device.environment(dataset.checksum))
 
     student = models.build(config.student, width=config.width, seed=config.seed, **dataset.as_input)
-    networks = [teachers.load(source, len(dataset.classes), dataset.image_shape) for source in sources]
+    networks = [teachers.load(source, len(dataset.classes), dataset.image_shape) for source in taught_by]
     distiller = Distiller(student, networks, dataset, config.views, config.ensemble)
     distiller.compile(
-        config.optimiser(len(dataset.train) // config.batch_size),
+        optimizers.make(how, epochs=config.epochs, steps_per_epoch=len(dataset.train) // how.batch_size),
         objective=config.objective,
         temperature=config.temperature,
         label_weight=config.label_weight,
     )
 
     print(f"{config.student}: {config.epochs} epochs from {' + '.join(settings['teachers'])}", flush=True)
-    fit(distiller, dataset, run, epochs=config.epochs, batch_size=config.batch_size, seed=config.seed)
+    fit(
+        distiller,
+        dataset,
+        run,
+        epochs=config.epochs,
+        batch_size=how.batch_size,
+        seed=config.seed,
+        validate_every=config.validate_every,
+    )
     finish(distiller, dataset, run, {**settings, "model": config.student, "precision": dtype})
 
 

@@ -1,17 +1,22 @@
 """The settings that all training recipes share."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
 
-from kapp import cli, data
+from kapp import cli, data, models
 from kapp.data import Views, sources
 from kapp.errors import WrongValue
+from kapp.models.departures import REWRITINGS
+from kapp.papers import all_convolutional as paper_a
 from kapp.papers import deep_and_convolutional as paper_d
+from kapp.papers.training import Training
 
-Quick = dict[str, Any]
+Values = dict[str, Any]
+T = TypeVar("T")
 
 
 def _open(metavar: str) -> Any:
@@ -22,38 +27,50 @@ def _open(metavar: str) -> Any:
 OpenCount = Annotated[int | None, _open("INT")]
 OpenSize = Annotated[float | None, _open("FLOAT")]
 OpenFolder = Annotated[Path | None, _open("FOLDER")]
+Optimizer = Literal["adam", "adamw", "sgd"]
+Schedule = Literal["constant", "cosine", "multistep"]
+Departures = tuple[Literal["relu_logits", "corner", "dropout", "schedule", "batch"], ...]
 
 
 @dataclass(frozen=True)
 class Settings:
-    dataset: str = "cifar10"
-    """cifar10; cifar100, cifar100:class1, cifar100:class2 or cifar100:CLASS,CLASS,...; shapes, shapes:near,
-    shapes:far; tfds:NAME; npz:PATH."""
     data_dir: Annotated[str | None, _open("FOLDER")] = None
     """Where tensorflow-datasets and the array cache keep their files (default: $KAPP_DATA_DIR or
     ~/.cache/kapp)."""
     epochs: OpenCount = None
-    """How often to see the training images (default: as long as the paper does)."""
-    batch_size: int = paper_d.BATCH_SIZE
-    learning_rate: float = paper_d.LEARNING_RATE
-    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
-    momentum: float = 0.9
+    """How often to see the training images (default: as often as the paper does)."""
+    batch_size: OpenCount = None
+    """This and what follows, up to --shift: by default as the paper has it."""
+    learning_rate: OpenSize = None
+    """The highest."""
+    optimizer: Annotated[Optimizer | None, _open("{adam,adamw,sgd}")] = None
+    momentum: OpenSize = None
     """Of sgd."""
-    weight_decay: float = 0.0
-    """Decoupled, on kernels."""
-    schedule: Literal["constant", "cosine"] = "constant"
-    warmup_epochs: int = 0
+    weight_decay: OpenSize = None
+    """On kernels: with sgd as an L2 penalty, in the gradient; with adam and adamw decoupled from it."""
+    schedule: Annotated[Schedule | None, _open("{constant,cosine,multistep}")] = None
+    milestones: Annotated[tuple[int, ...] | None, _open("[INT [INT ...]]")] = None
+    """With the multistep schedule: epochs after which the rate falls to a tenth (default: 4/7, 5/7 and 6/7 of
+    all, as 200, 250 and 300 of 350)."""
+    rates: Annotated[tuple[float, ...] | None, _open("[FLOAT [FLOAT ...]]")] = None
+    """With the multistep schedule: the rates themselves, one more than milestones, for --learning-rate."""
+    warmup_epochs: OpenCount = None
     """With the cosine schedule: epochs of linear rise before it falls."""
+    shift: OpenCount = None
+    """Crops move by up to that many pixels."""
+    flip: bool = True
+    """Mirror half of the images."""
     precision: Literal["auto", "float32", "mixed_bfloat16"] = "auto"
     """auto: bfloat16 where the machine has units for it."""
     seed: int = 0
     """Of the initial weights, dropout and the epoch table. The split is the same for every seed."""
     width: OpenSize = None
     """Multiplies every layer's filters or units (default: 1, the paper's size)."""
-    shift: int = 4
-    """Crops move by up to that many pixels."""
-    flip: bool = True
-    """Mirror half of the images."""
+    validation: OpenCount = None
+    """Training images held out to select by (default: a fifth); 0: none, as paper A does with small sets; the
+    network kept is then the last epoch's, and the curves are of test images."""
+    validate_every: OpenCount = None
+    """Validate each time that many images were trained on (default: once an epoch)."""
     limit_train: OpenCount = None
     """Train on that many images at most, and select by a quarter as many."""
     out: OpenFolder = None
@@ -64,78 +81,168 @@ class Settings:
     """Shrink width, data and epochs, where not given: minutes on two CPU cores, to see it work."""
 
     @property
+    def training(self) -> Training:
+        """How to train, of settings that are resolved."""
+        return Training(**{field.name: getattr(self, field.name) for field in fields(Training)})
+
+    @property
     def views(self) -> Views:
-        return Views(self.shift, self.flip)
+        return Views(self.training.shift, self.flip)
 
     def check(self) -> None:
-        """Refuse wrong values, as far as they show before Keras is imported.
+        """Refuse wrong values, as far as each shows by itself and before Keras is imported.
 
         Raises:
             WrongValue: what was received, what is accepted.
         """
         cli.backend()
-        sources.check(self.dataset, self.data_dir)
-        at_least(self, 1, "epochs", "batch_size", "limit_train")
-        at_least(self, 0, "momentum", "weight_decay", "warmup_epochs", "seed", "shift")
-        above_zero(self, "learning_rate", "width")
-        if self.warmup_epochs and self.schedule != "cosine":
-            raise WrongValue("--warmup-epochs goes with --schedule cosine.")
-        if self.limit_train is not None and self.limit_train < self.batch_size:
-            raise WrongValue(
-                f"--limit-train is {self.limit_train}: it must be at least one batch, "
-                f"--batch-size {self.batch_size}."
-            )
+        sources.check_folder(self.data_dir)
+        at_least(self, 1, "epochs", "batch_size", "limit_train", "milestones", "validate_every")
+        at_least(self, 0, "momentum", "weight_decay", "warmup_epochs", "seed", "shift", "validation")
+        above_zero(self, "learning_rate", "width", "rates")
+        if self.rates and self.learning_rate not in (None, self.rates[0]):
+            raise WrongValue("--rates are the learning rates themselves: leave out --learning-rate.")
 
-    def load(self) -> data.Dataset:
-        """The data set that these settings describe.
+    def check_together(self) -> None:
+        """Refuse values of resolved settings that don't go together.
+
+        Raises:
+            WrongValue: what was received, what is accepted.
+        """
+        how = self.training
+        if how.warmup_epochs and how.schedule != "cosine":
+            raise WrongValue("--warmup-epochs goes with --schedule cosine.")
+        if how.schedule != "multistep" and (how.milestones or how.rates):
+            raise WrongValue("--milestones and --rates go with --schedule multistep.")
+        if list(how.milestones) != sorted(how.milestones):
+            raise WrongValue(
+                f"--milestones are {_listed(how.milestones)}: each must come after the one before."
+            )
+        if how.rates and len(how.rates) != len(how.milestones) + 1:
+            raise WrongValue(
+                f"--rates are {len(how.rates)} and --milestones {len(how.milestones)}: "
+                "there must be one rate more, the first for the time before the first milestone."
+            )
+        for name in ("limit_train", "validate_every"):
+            value = getattr(self, name)
+            if value is not None and value < how.batch_size:
+                raise WrongValue(
+                    f"{_flag(name)} is {value}: it must be at least one batch, --batch-size {how.batch_size}."
+                )
+
+    def load(self, name: str) -> data.Dataset:
+        """The data set called `name`, split as these settings say.
 
         Raises:
             WrongValue: it holds less than a batch to train on; and as `data.load` does.
             Failure: as `data.load` does.
         """
-        dataset = data.load(self.dataset, data_dir=self.data_dir, limit_train=self.limit_train)
-        if len(dataset.train) < self.batch_size:
+        dataset = data.load(
+            name, data_dir=self.data_dir, validation=self.validation, limit_train=self.limit_train
+        )
+        if len(dataset.train) < self.training.batch_size:
             raise WrongValue(
-                f"{self.dataset} has {len(dataset.train)} images to train on: less than one batch, "
-                f"--batch-size {self.batch_size}."
+                f"{name} has {len(dataset.train)} images to train on: less than one batch, "
+                f"--batch-size {self.training.batch_size}."
             )
         return dataset
 
-    def optimiser(self, steps_per_epoch: int):
-        """The optimiser that these settings describe."""
-        from kapp.training import optimizers
 
-        return optimizers.make(
-            self.optimizer,
-            self.learning_rate,
-            schedule=self.schedule,
-            steps=steps_per_epoch * (self.epochs or 1),
-            warmup_steps=steps_per_epoch * self.warmup_epochs,
-            momentum=self.momentum,
-            weight_decay=self.weight_decay,
+@dataclass(frozen=True)
+class OnLabels(Settings):
+    """The settings of a training on labels."""
+
+    pooling_norm: float = math.inf
+    """p of every pooling, at least 1: the p-norm of paper A's equation 1; inf is max pooling."""
+    departures: Departures = ()
+    """Do as paper A's code does and its text doesn't say, each by itself or several of: relu_logits, corner,
+    dropout, schedule, batch (docs/pooling.md)."""
+
+    def check_network(self, model: str) -> None:
+        """Refuse what doesn't go with the network called `model`.
+
+        Raises:
+            WrongValue: what was received, what is accepted.
+        """
+        at_least(self, 1, "pooling_norm")
+        if self.pooling_norm != math.inf and not models.find(model).pools:
+            raise WrongValue(f"--pooling-norm is {self.pooling_norm}, but {model} has no pooling.")
+        if not self.departures:
+            return
+        if model not in paper_a.models():
+            raise WrongValue(
+                f"--departures are those of paper A's code, which doesn't train {model}. "
+                f"It trains {', '.join(paper_a.models())}."
+            )
+        ordinary, departed = paper_a.training(1), paper_a.training(1, self.departures)
+        for name in ("schedule", "learning_rate", "batch_size"):
+            value, its = getattr(self, name), getattr(departed, name)
+            if its != getattr(ordinary, name) and value not in (None, its):
+                raise WrongValue(
+                    f"--departures {_listed(self.departures)} sets {_flag(name)} to {its}, not to "
+                    f"{value}: leave one of them out."
+                )
+
+    def as_its_paper(self, model: str, epochs: int) -> Values:
+        """How its paper trains `model` over `epochs`; a user's own notation is trained as paper D's."""
+        of_paper_a = models.find(model).paper == "A"
+        how = paper_a.training(epochs, self.departures) if of_paper_a else paper_d.TRAINING
+        return published(self, how, epochs)
+
+    def build(self, model: str, dataset: data.Dataset) -> Any:
+        """The network called `model` for the images and classes of `dataset`."""
+        rewritten = [name for name in self.departures if name in REWRITINGS]
+        return models.build(
+            model,
+            width=self.width or 1.0,
+            pooling_norm=self.pooling_norm,
+            departures=rewritten,
+            seed=self.seed,
+            **dataset.as_input,
         )
 
 
-def filled(settings: Any, quick: Quick, full: Quick) -> dict[str, Any]:
-    """The values of `settings` that were left open, from `quick` or `full`."""
-    chosen = quick if settings.quick else full
+def published(settings: Settings, paper: Training, epochs: int) -> Values:
+    """How a paper trains over `epochs`, as far as it goes together with what `settings` say otherwise."""
+    how = asdict(paper)
+    schedule = settings.schedule or how["schedule"]
+    how["milestones"] = paper_a.milestones(epochs) if schedule == "multistep" else ()
+    if settings.rates:
+        how["learning_rate"] = settings.rates[0]
+    return how
+
+
+def filled(settings: Any, *defaults: Values) -> Values:
+    """The values of `settings` that were left open, from the first of `defaults` that has one."""
+    chosen: Values = {}
+    for values in reversed(defaults):
+        chosen |= values
     return {name: value for name, value in chosen.items() if getattr(settings, name) is None}
 
 
 def at_least(settings: Any, smallest: int, *names: str) -> None:
     """Refuse a value below `smallest`; None is a value left open."""
     for name in names:
-        value = getattr(settings, name)
-        if value is not None and not value >= smallest:
-            raise WrongValue(f"{_flag(name)} is {value}: it must be at least {smallest}.")
+        for value in _values(settings, name):
+            if not value >= smallest:
+                raise WrongValue(f"{_flag(name)} is {value}: it must be at least {smallest}.")
 
 
 def above_zero(settings: Any, *names: str) -> None:
     """Refuse a value not above 0; None is a value left open."""
     for name in names:
-        value = getattr(settings, name)
-        if value is not None and not 0 < value < float("inf"):
-            raise WrongValue(f"{_flag(name)} is {value}: it must be above 0.")
+        for value in _values(settings, name):
+            if not 0 < value < math.inf:
+                raise WrongValue(f"{_flag(name)} is {value}: it must be above 0.")
+
+
+def _values(settings: Any, name: str) -> tuple:
+    value = getattr(settings, name)
+    return () if value is None else value if isinstance(value, tuple) else (value,)
+
+
+def _listed(values: tuple) -> str:
+    return " ".join(map(str, values))
 
 
 def _flag(name: str) -> str:

@@ -1,5 +1,6 @@
 """What every training recipe calls: fit with the callbacks of a run, then score and write the result."""
 
+import math
 import time
 from collections.abc import Mapping
 from statistics import median
@@ -8,7 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from kapp.callbacks import Divergence, ExactResume, MetricsFile, Progress, Speed
+from kapp.callbacks import DeadLoss, Divergence, ExactResume, MetricsFile, Progress, Speed
 from kapp.data import Dataset, Split, feeds
 from kapp.errors import Failure
 from kapp.models.networks import flops
@@ -18,34 +19,55 @@ from kapp.training import device
 from kapp.training.learner import Learner
 
 SCORING_BATCH = 500
+LOOKED_AT = 32  # images by which a dead network is known
 
 
-def fit(learner: Learner, dataset: Dataset, run: Run, *, epochs: int, batch_size: int, seed: int) -> None:
+def fit(
+    learner: Learner,
+    dataset: Dataset,
+    run: Run,
+    *,
+    epochs: int,
+    batch_size: int,
+    seed: int,
+    validate_every: int | None = None,
+) -> None:
     """Train the compiled `learner` on `dataset.train` up to epoch `epochs`, from where `run` stands.
 
-    Leaves `metrics.csv` and `model.keras`, the network at its best validation accuracy.
+    Leaves `metrics.csv` and `model.keras`, the network at its best validation accuracy; at the last epoch
+    where the data set holds out no image to select by: its test images are watched then, and choose nothing.
+
+    Args:
+        validate_every: training images between validations, each of which has a row in `metrics.csv` (None:
+            as many as an epoch has). The last comes when at least `epochs` are done.
 
     Raises:
-        Failure: the loss isn't finite any more, or a file of the run is damaged.
+        Failure: the loss isn't finite any more, the network died, or a file of the run is damaged.
     """
-    steps = len(dataset.train) // batch_size
-    resume = ExactResume(run)
+    in_epoch = len(dataset.train) // batch_size
+    steps = validate_every // batch_size if validate_every else in_epoch
+    rounds = math.ceil(epochs * in_epoch / steps)  # what Keras calls epochs
+    looked_at = dataset.validation if len(dataset.validation) else dataset.test
+    resume = ExactResume(run, selects=len(dataset.validation) > 0)
     done = resume.restore(learner)
-    if done == epochs:
+    if done == rounds:
         return
     learner.fit(
-        feeds.training(dataset.train.samples, batch_size, seed=seed, views=learner.views, first_epoch=done),
+        feeds.training(
+            dataset.train.samples, batch_size, seed=seed, views=learner.views, first_step=done * steps
+        ),
         steps_per_epoch=steps,
         initial_epoch=done,
-        epochs=epochs,
-        validation_data=feeds.scoring(dataset.validation.samples, SCORING_BATCH, learner.views),
+        epochs=rounds,
+        validation_data=feeds.scoring(looked_at.samples, SCORING_BATCH, learner.views),
         shuffle=False,
         verbose=0,
         callbacks=[
             Divergence(run),
+            DeadLoss(run, feeds.indices(looked_at.samples[:LOOKED_AT], learner.views)),
             Speed(steps * batch_size),
-            MetricsFile(run),
-            Progress(epochs, steps, learner.network.name),
+            MetricsFile(run, epochs_a_row=steps / in_epoch),
+            Progress(rounds, steps, learner.network.name, epochs_a_row=steps / in_epoch),
             resume,  # last: what it says is done must be on disk
         ],
     )
@@ -60,7 +82,9 @@ def finish(learner: Learner, dataset: Dataset, run: Run, facts: Mapping[str, Any
     """
     started = time.perf_counter()
     rows = run.epochs()
-    best = max(rows, key=lambda row: row["val_accuracy"])  # the first, where several are equal
+    selected = len(dataset.validation) > 0
+    # The first, where several are equal.
+    best = max(rows, key=lambda row: row["val_accuracy"]) if selected else rows[-1]
     restore(learner.network, run)
     logits = predict(learner, dataset.test)
     labels = dataset.test.labels
@@ -78,7 +102,7 @@ def finish(learner: Learner, dataset: Dataset, run: Run, facts: Mapping[str, Any
             "validation_images": len(dataset.validation),
             "test_images": len(dataset.test),
             "best_epoch": best["epoch"],
-            "val_accuracy": best["val_accuracy"],
+            "val_accuracy": best["val_accuracy"] if selected else None,
             **scores.score(logits, labels),
             "train_images_per_second": median(row["images_per_second"] for row in later),
             "seconds": sum(row["seconds"] for row in rows) + time.perf_counter() - started,

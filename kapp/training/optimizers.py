@@ -1,45 +1,100 @@
-"""Optimisers and their learning rates: Keras's own, by name."""
+"""Optimisers and their learning rates, by name."""
+
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import Any
 
 import keras
+from keras import ops
+
+from kapp.errors import unknown
+from kapp.papers.training import Training
+
+NAMES = ("adam", "adamw", "sgd")
+NOT_DECAYED = ("bias", "gamma", "beta")
+
+
+class SGD(type(keras.optimizers.SGD(0.0))):  # type: ignore[misc]  # the class that this backend makes of it
+    """Stochastic gradient descent as `torch.optim.SGD` has it, with which paper A trains: the weight decay is
+    an L2 penalty's gradient and passes through the momentum, unlike Keras's own.
+
+    Args:
+        learning_rate, momentum: as for `keras.optimizers.SGD`.
+        l2: times a kernel is added to its gradient.
+        forget_every: steps after which the momentum starts from 0 again; None: never.
+    """
+
+    def __init__(
+        self,
+        learning_rate: Any,
+        momentum: float = 0.0,
+        l2: float = 0.0,
+        forget_every: int | None = None,
+        **settings: Any,
+    ):
+        super().__init__(learning_rate, momentum, **settings)
+        self.l2, self.forget_every = l2, forget_every
+
+    def apply(self, grads: Sequence[Any], trainable_variables: Sequence[Any] | None = None) -> None:
+        variables = self._trainable_variables if trainable_variables is None else list(trainable_variables)
+        if self.l2:
+            grads = [
+                gradient
+                if gradient is None or variable.name in NOT_DECAYED
+                else gradient + self.l2 * ops.cast(variable, gradient.dtype)
+                for gradient, variable in zip(grads, variables)
+            ]
+        if self.forget_every and self.momentum:
+            if not self.built:
+                self.build(variables)
+            kept = ops.cast(self.iterations % self.forget_every != 0, "float32")
+            for momentum in self.momentums:
+                momentum.assign(momentum * kept)
+        super().apply(grads, trainable_variables)
 
 
 def make(
-    name: str,
-    learning_rate: float,
-    *,
-    schedule: str = "constant",
-    steps: int = 1,
-    warmup_steps: int = 0,
-    momentum: float = 0.9,
-    weight_decay: float = 0.0,
+    how: Training, *, epochs: int = 1, steps_per_epoch: int = 1, forgetful: bool = False
 ) -> keras.Optimizer:
-    """A new optimiser.
+    """A new optimiser: adam (paper D, section 4), adamw or sgd.
 
     Args:
-        name: adam (paper D, section 4), adamw or sgd (with Nesterov momentum).
-        learning_rate: its highest value.
-        schedule: constant, or cosine: down to 0 over `steps`, after a linear rise over `warmup_steps`.
-        steps: gradient steps in the whole training.
-        momentum: of sgd.
-        weight_decay: decoupled (Loshchilov & Hutter 2019), on kernels only.
+        how: its name, its rate and how that falls, momentum, weight decay: with sgd an L2 penalty, with adam
+            and adamw decoupled (Loshchilov & Hutter 2019); on kernels only.
+        epochs, steps_per_epoch: of the training.
+        forgetful: sgd's momentum starts anew each epoch, as in paper A's code.
+
+    Raises:
+        WrongValue: an unknown name.
     """
-    rate = _cosine(learning_rate, steps, warmup_steps) if schedule == "cosine" else learning_rate
-    decay = {"weight_decay": weight_decay or None}
-    match name:
-        case "adam":
-            optimizer = keras.optimizers.Adam(rate, **decay)
-        case "adamw":
-            optimizer = keras.optimizers.AdamW(rate, weight_decay=weight_decay)
-        case "sgd":
-            optimizer = keras.optimizers.SGD(rate, momentum=momentum, nesterov=momentum > 0, **decay)
-        case _:
-            raise ValueError(f"optimizer is {name!r}: adam, adamw or sgd.")
-    if weight_decay:
-        optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    rate = _rate(how, epochs, steps_per_epoch)
+    if how.optimizer == "sgd":
+        return SGD(rate, how.momentum, how.weight_decay, steps_per_epoch if forgetful else None)
+    kinds = {"adam": keras.optimizers.Adam, "adamw": keras.optimizers.AdamW}
+    if how.optimizer not in kinds:
+        raise unknown("optimizer", how.optimizer, NAMES)
+    # AdamW has a decay of its own by default: 0 is not None for it.
+    decay = how.weight_decay if how.optimizer == "adamw" else how.weight_decay or None
+    optimizer = kinds[how.optimizer](rate, weight_decay=decay)
+    if how.weight_decay:
+        optimizer.exclude_from_weight_decay(var_names=list(NOT_DECAYED))
     return optimizer
 
 
-def _cosine(learning_rate: float, steps: int, warmup_steps: int):
+def _rate(how: Training, epochs: int, steps_per_epoch: int) -> Any:
+    match how.schedule:
+        case "cosine":
+            return _cosine(how.learning_rate, epochs * steps_per_epoch, how.warmup_epochs * steps_per_epoch)
+        case "multistep" if how.milestones:
+            tenths = accumulate([how.learning_rate, *how.milestones], lambda rate, _: rate / 10)
+            # Keras's pieces end with their boundary: the last step before the milestone.
+            last_steps = [milestone * steps_per_epoch - 1 for milestone in how.milestones]
+            return keras.optimizers.schedules.PiecewiseConstantDecay(last_steps, list(how.rates or tenths))
+    return how.learning_rate
+
+
+def _cosine(learning_rate: float, steps: int, warmup_steps: int) -> Any:
+    """Down to 0 over `steps`, after a linear rise over `warmup_steps`."""
     if not warmup_steps:
         return keras.optimizers.schedules.CosineDecay(learning_rate, steps)
     return keras.optimizers.schedules.CosineDecay(

@@ -38,7 +38,7 @@ def fed(feed, steps, epochs, **settings) -> list[dict]:
 @pytest.mark.parametrize("first_epoch", [0, 2])
 def test_fit_sees_the_epoch_table(first_epoch):
     samples = np.arange(100, 123, dtype=np.int32)
-    feed = feeds.training(samples, 5, seed=3, views=Views(), first_epoch=first_epoch)
+    feed = feeds.training(samples, 5, seed=3, views=Views(), first_step=4 * first_epoch)
     batches = fed(feed, 4, epochs=first_epoch + 3, initial_epoch=first_epoch)
     assert len(batches) == 12
     for i, epoch in enumerate(range(first_epoch, first_epoch + 3)):

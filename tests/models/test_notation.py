@@ -2,11 +2,13 @@ import pytest
 
 from kapp.errors import WrongValue
 from kapp.models.notation import (
+    AveragePooling,
     Convolution,
     Dense,
     Dropout,
     GlobalAveragePooling,
     Pooling,
+    Relu,
     parse,
     scale,
 )
@@ -28,9 +30,14 @@ def test_a_paper_notation_is_read_word_by_word():
     [
         ("96c5x5", Convolution(96, kernel=5)),
         ("96c/2", Convolution(96, stride=2)),
-        ("192c3x3v", Convolution(192, padded=False)),
-        ("96c5x5/2v", Convolution(96, kernel=5, stride=2, padded=False)),
+        ("192c3x3v", Convolution(192, padding=0)),
+        ("96c5x5/2v", Convolution(96, kernel=5, stride=2, padding=0)),
+        ("192cp3", Convolution(192, padding=3)),
         ("mp3x3/2", Pooling(3, 2)),
+        ("mp3x3/2v", Pooling(3, 2, padded=False)),
+        ("ap6x6", AveragePooling(6)),
+        ("sd0.2", Dropout(0.2, channels=True)),
+        ("relu", Relu()),
         ("mp3x3", Pooling(3, 3)),
         ("gap", GlobalAveragePooling()),
     ],
