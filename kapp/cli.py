@@ -16,7 +16,7 @@ from kapp.errors import Failure, WrongValue, unknown
 Config = TypeVar("Config")
 BACKENDS = ("tensorflow", "jax", "torch")
 # What config.json holds beside the settings: which recipe, where, and on what they ran.
-NOT_A_SETTING = ("recipe", "backend", "data_sha256", "teachers_sha256")
+NOT_A_SETTING = ("recipe", "backend", "data_sha256", "teachers_sha256", "source_sha256")
 
 
 def run(config_type: type[Config], main: Callable[[Config], Any], arguments: Sequence[str] | None = None):

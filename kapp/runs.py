@@ -128,6 +128,16 @@ class Run:
     def report_file(self) -> Path:
         return self.folder / "report.md"
 
+    @property
+    def name(self) -> str:
+        """What tells it from other runs."""
+        return self.folder.name if self.folder.name != "phase1" else f"{self.folder.parent.name}-phase1"
+
+    @property
+    def phase1(self) -> Path:
+        """Where a transfer keeps the run of its first phase."""
+        return self.folder / "phase1"
+
     def figure(self, name: str) -> Path:
         """Where the figure called `name` lies."""
         return self.folder / "figures" / f"{name}.png"

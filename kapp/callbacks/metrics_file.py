@@ -23,5 +23,6 @@ class MetricsFile(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         known = [name for name in FIRST if name in logs]
         names = [*known, *(name for name in logs if name not in known)]
-        row = {"epoch": (epoch + 1) * self._epochs_a_row, **{name: logs[name] for name in names}}
+        seen = (epoch + 1) * self._epochs_a_row
+        row = {"epoch": int(seen) if seen == int(seen) else seen, **{name: logs[name] for name in names}}
         self._run.write_epochs([*self._run.epochs()[:epoch], row])

@@ -4,11 +4,19 @@ from collections.abc import Iterator
 from typing import Any
 
 import keras
+import numpy as np
 from keras import layers
 
 Tensor = Any  # a keras.KerasTensor
 # PyTorch's defaults, which paper D trained with; Keras's 0.99 needs hundreds of steps to warm up.
 NORMALISATION = {"momentum": 0.9, "epsilon": 1e-5}
+
+
+def seeds_of(seed: int) -> Iterator[int]:
+    """A stream of independent seeds, one for each layer that draws."""
+    state = np.random.default_rng(seed)
+    while True:
+        yield int(state.integers(2**31))
 
 
 def he_normal(seeds: Iterator[int]) -> keras.Initializer:

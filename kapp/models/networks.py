@@ -10,7 +10,7 @@ import numpy as np
 from keras import layers
 
 from kapp.errors import WrongValue
-from kapp.models.layers import activated, convolution, dense, residual_block
+from kapp.models.layers import activated, convolution, dense, residual_block, seeds_of
 from kapp.models.notation import (
     AveragePooling,
     Convolution,
@@ -51,7 +51,7 @@ def network(
     Raises:
         WrongValue: the steps don't fit the image (pooled away), or don't end in (n, classes).
     """
-    seeds = _seeds(seed)
+    seeds = seeds_of(seed)
     images = keras.Input(image_shape, name="images")
     variance = [float(s) ** 2 for s in std]
     x = layers.Normalization(mean=[float(m) for m in mean], variance=variance, name="normalise")(images)
@@ -72,9 +72,13 @@ def flops(model: keras.Model) -> int:
     """Floating-point operations of one image's forward pass: convolutions and matrix products, a
     multiplication and an addition counted as two."""
     total = 0
-    for layer in model.layers:
-        if isinstance(layer, layers.Conv2D):
-            height, width = layer.output.shape[1:3]
+    # The model's own nodes: a layer may be part of other models, too.
+    for node in (node for nodes in model._nodes_by_depth.values() for node in nodes):
+        layer = node.operation
+        if isinstance(layer, keras.Model):
+            total += flops(layer)
+        elif isinstance(layer, layers.Conv2D):
+            height, width = node.outputs[0].shape[1:3]
             total += 2 * int(np.prod(layer.kernel.shape)) * height * width
         elif isinstance(layer, layers.Dense):
             total += 2 * int(np.prod(layer.kernel.shape))
@@ -156,10 +160,3 @@ def _pooled(x, step: Pooling, norm: float, name: str):
 
 def _flat(x):
     return layers.Flatten(name="flatten")(x) if len(x.shape) > 2 else x
-
-
-def _seeds(seed: int) -> Iterator[int]:
-    """A stream of independent seeds, one for each layer that draws."""
-    state = np.random.default_rng(seed)
-    while True:
-        yield int(state.integers(2**31))

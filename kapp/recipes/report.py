@@ -37,7 +37,9 @@ class Config:
 def main(config: Config) -> None:
     from kapp.reporting import pages
 
-    runs = [Run(folder) for folder in config.runs]
+    given = [Run(folder) for folder in config.runs]
+    # A transfer's first phase belongs to it.
+    runs = [run for each in given for run in (*([Run(each.phase1)] if each.phase1.is_dir() else []), each)]
     for run in runs:
         if not run.finished:
             print(f"{run.folder}: unfinished, left out")

@@ -35,10 +35,15 @@ class Config(OnLabels):
 
     def resolved(self) -> "Config":
         """The same with nothing left open."""
-        default = paper_a.EPOCHS if models.find(self.model).paper == "A" else paper_d.epochs(self.model)
-        config = replace(self, **filled(self, QUICK if self.quick else {}, {"epochs": default, "width": 1.0}))
+        full = {"epochs": paper_epochs(self.model), "width": 1.0}
+        config = replace(self, **filled(self, QUICK if self.quick else {}, full))
         assert config.epochs
         return replace(config, **filled(config, self.as_its_paper(self.model, config.epochs)))
+
+
+def paper_epochs(model: str) -> int:
+    """How long its paper trains `model` on labels."""
+    return paper_a.EPOCHS if models.find(model).paper == "A" else paper_d.epochs(model)
 
 
 def main(config: Config) -> Run:

@@ -18,16 +18,21 @@ from kapp.reporting import tables
 GREY = "#9a9a9a"
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
 LINES = {"": ("training", "#56B4E9"), "val_": ("validation", "#D55E00")}
+WATCHED = "test (watched, not chosen by)"  # what the second line is where no image was held out
 DPI = 120
 MANY_CLASSES = 20  # beyond which a confusion matrix has no room for numbers
 
 
-def curves(metrics: pd.DataFrame, path: Path, title: str) -> None:
-    """Loss and accuracy by epoch side by side, training and validation, one row an epoch."""
+def curves(metrics: pd.DataFrame, path: Path, title: str, selected: bool = True) -> None:
+    """Loss and accuracy by epoch side by side, training and validation, one row an epoch.
+
+    Args:
+        selected: False where the second line is of test images, because none were held out.
+    """
     figure = _wide()
     loss, accuracy = figure.subplots(1, 2)
-    _lines(loss, metrics, "loss")
-    _lines(accuracy, metrics, "accuracy")
+    _lines(loss, metrics, "loss", selected)
+    _lines(accuracy, metrics, "accuracy", selected)
     figure.suptitle(title)
     _save(figure, path)
 
@@ -51,6 +56,24 @@ def paired_curves(
         axes.set_title(title)
         axes.tick_params(labelleft=True)
     figure.suptitle(heading)
+    _save(figure, path)
+
+
+def phases(parts: Sequence[tuple[str, pd.DataFrame]], path: Path, title: str, selected: bool = True) -> None:
+    """Paper A's figures 1 to 3: accuracy by epoch of phase 1, of phase 2 and from scratch, side by side on
+    one scale.
+
+    Args:
+        parts: each one's title and metrics.
+        selected: as for `curves`.
+    """
+    figure = Figure(figsize=(4.2 * len(parts), 4), layout=ConstrainedLayoutEngine(wspace=0.06))
+    panels = figure.subplots(1, len(parts), sharey=True, squeeze=False)[0]
+    for axes, (words, metrics) in zip(panels, parts):
+        _lines(axes, metrics, "accuracy", selected)
+        axes.set_title(words)
+        axes.tick_params(labelleft=True)
+    figure.suptitle(title)
     _save(figure, path)
 
 
@@ -138,13 +161,14 @@ def _wide() -> Figure:
     return Figure(figsize=(10, 4), layout=ConstrainedLayoutEngine(wspace=0.06))
 
 
-def _lines(axes: Axes, metrics: pd.DataFrame, quantity: str) -> None:
+def _lines(axes: Axes, metrics: pd.DataFrame, quantity: str, selected: bool = True) -> None:
     """Training and validation `quantity` by epoch."""
     # A line through one point is invisible, markers on hundreds are a smear.
     mark = "o" if len(metrics) <= 30 else ""
     for prefix, (label, colour) in LINES.items():
         if prefix + quantity in metrics:
             values = metrics[prefix + quantity]
+            label = label if selected or not prefix else WATCHED
             axes.plot(metrics["epoch"], values, color=colour, marker=mark, ms=4, label=label)
     if len(metrics) == 1:
         axes.set_xlim(metrics["epoch"].iloc[0] - 1, metrics["epoch"].iloc[0] + 1)

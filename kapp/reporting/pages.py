@@ -24,7 +24,9 @@ def run_page(run: Run) -> str:
     """The report of one network trained on labels; draws its curves and confusion matrix."""
     result = run.result
     name = f"{result['model']} on {result['dataset']}"
-    figures.curves(run.metrics(), run.figure("curves"), name)
+    if "phase" in result:
+        name += f", {result['phase']} from {result['source']}"
+    figures.curves(run.metrics(), run.figure("curves"), name, _selected(result))
     figures.confusion(run.confusion(), run.figure("confusion"), f"{name}: test images")
     return _page(
         f"# {name}",
@@ -78,6 +80,41 @@ def distill_page(run: Run, baseline: Run | None, teachers: Sequence[Run]) -> str
     )
 
 
+def transfer_page(run: Run, phase1: Run, scratch: Run | None) -> str:
+    """The report of one transfer; draws paper A's figures 1 to 3 and the confusion matrix.
+
+    Args:
+        run: of phase 2, whose report it is.
+        phase1: of phase 1.
+        scratch: the same network trained on the target alone, where there is one.
+    """
+    result = run.result
+    runs = [*([scratch] if scratch else []), phase1, run]
+    name = f"{result['model']} from {result['source']} to {result['dataset']}"
+    _draw_phases(run, phase1, scratch, run.figure("phases"))
+    figures.confusion(run.confusion(), run.figure("confusion"), f"{name}: test images")
+    shown = [f"{words} {_test(each.result)}" for words, each in zip(_phase_words(runs), runs)]
+    return _page(
+        f"# {name}",
+        f"Test accuracy, n = 1 seed each: {'; '.join(shown)}.",
+        *([_gain(run, scratch)] if scratch else []),
+        _selection(result),
+        "## Comparison",
+        "As paper A's table 4:",
+        tables.comparison(tables.rows([each.folder for each in runs])),
+        "## Training",
+        _image("Accuracy by epoch of each phase, as in paper A's figures 1 to 3", "figures/phases.png"),
+        *([_pace(runs)] if scratch and _selected(result) else []),
+        "## Results of phase 2",
+        _results(result),
+        "## Which classes are taken for which",
+        _image("Confusion matrix", "figures/confusion.png"),
+        *_settings(run),
+        "## The runs",
+        "\n".join(f"- {_words(each)}: {_link(each, run.folder)}" for each in runs),
+    )
+
+
 def summary_page(runs: Iterable[Run], out: Path, title: str = "Results", note: str = "") -> str:
     """Write `out`/README.md over the finished `runs`, with rows.csv, figures/ and runs/, and return it.
 
@@ -97,7 +134,7 @@ def summary_page(runs: Iterable[Run], out: Path, title: str = "Results", note: s
     with replacing(out / "rows.csv") as partial:
         frame.to_csv(partial, index=False)
     for run in runs:
-        run.copy_record(out / "runs" / run.folder.name)
+        run.copy_record(out / "runs" / run.name)
 
     drawn = []
     for place, group in _comparable(frame):
@@ -109,6 +146,10 @@ def summary_page(runs: Iterable[Run], out: Path, title: str = "Results", note: s
             link = f"figures/{quantity}-{name}"
             _paired(distilled, labels, quantity, out / link)
             drawn += [_image(f"{quantity.capitalize()} of {_words(distilled)}", link)]
+    for name, whole, phase1, scratch in _transfers(runs):
+        link = f"figures/phases-{name}"
+        _draw_phases(whole, phase1, scratch, out / link)
+        drawn += [_image(f"Accuracy of {_words(whole)} and before", link)]
 
     page = _page(
         f"# {title}",
@@ -142,16 +183,7 @@ def _headline(run: Run, baseline: Run | None) -> str:
 def _verdict(run: Run, baseline: Run) -> str:
     """What may be concluded from two single runs: little, and said so."""
     taught, labels = run.result, baseline.result
-    gain = taught["test_accuracy"] - labels["test_accuracy"]
-    (low, high), (low_labels, high_labels) = taught["test_interval"], labels["test_interval"]
-    sentences = []
-    if gain <= 0:
-        sentences += ["Distillation did not help here."]
-    if low <= high_labels and low_labels <= high:
-        sentences += ["The 95% intervals overlap: these test images alone do not tell the two apart."]
-    else:
-        sentences += ["The 95% intervals do not overlap."]
-    sentences += ["They count the luck of the test images, not of the seed: one seed each cannot settle it."]
+    sentences = _compared("Distillation", taught, labels)
     changed = [
         f"{key.replace('_', ' ')} ({plain(labels.get(key))} on labels, {plain(taught.get(key))} distilled)"
         for key in tables.TRAINING
@@ -160,6 +192,83 @@ def _verdict(run: Run, baseline: Run) -> str:
     if changed:
         sentences += [f"Beside the teaching, the two runs differ in {', '.join(changed)}."]
     return " ".join(sentences)
+
+
+def _gain(run: Run, scratch: Run) -> str:
+    """The same of phase 2 and the network from scratch."""
+    after, before = run.result, scratch.result
+    gain = 100 * (after["test_accuracy"] - before["test_accuracy"])
+    return " ".join(
+        [
+            f"Phase 2 is {gain:+.1f} points from training on {after['dataset']} alone "
+            f"({before['epochs']} epochs).",
+            *_compared("Transfer", after, before),
+        ]
+    )
+
+
+def _compared(what: str, after: dict, before: dict) -> list[str]:
+    (low, high), (low_before, high_before) = after["test_interval"], before["test_interval"]
+    sentences = []
+    if after["test_accuracy"] <= before["test_accuracy"]:
+        sentences += [f"{what} did not help here."]
+    if low <= high_before and low_before <= high:
+        sentences += ["The 95% intervals overlap: these test images alone do not tell the two apart."]
+    else:
+        sentences += ["The 95% intervals do not overlap."]
+    return [
+        *sentences,
+        "They count the luck of the test images, not of the seed: one seed each cannot settle it.",
+    ]
+
+
+def _pace(runs: Sequence[Run]) -> str:
+    """When each phase first did as well on validation images as the network from scratch ever did."""
+    scratch, *phases = runs
+    goal = scratch.result["val_accuracy"]
+    sentences = [f"From scratch the best validation accuracy was {tables.percent(goal)}."]
+    for words, phase in zip(("Phase 1", "Phase 2"), phases):
+        reached = [row["epoch"] for row in phase.epochs() if row["val_accuracy"] >= goal]
+        sentences += [
+            f"{words} had it after epoch {reached[0]:.4g}." if reached else f"{words} never had it."
+        ]
+    return " ".join(sentences)
+
+
+def _draw_phases(run: Run, phase1: Run, scratch: Run | None, path: Path) -> None:
+    result = run.result
+    parts = [("phase 1: head on frozen features", phase1), ("phase 2: the whole", run)]
+    parts += [("from scratch", scratch)] if scratch else []
+    title = f"{result['model']} from {result['source']} to {result['dataset']}"
+    measured = [(words, each.metrics()) for words, each in parts]
+    figures.phases(measured, path, title, _selected(result))
+
+
+def _phase_words(runs: Sequence[Run]) -> list[str]:
+    return [each.result.get("phase", "from scratch") for each in runs]
+
+
+def _transfers(runs: Sequence[Run]) -> list[tuple[str, Run, Run, Run | None]]:
+    """For each transfer, of the seed seen first: a file name, phase 2, phase 1, the network from scratch."""
+    found: dict[str, dict[str, Run]] = {}
+    scratch: dict[str, Run] = {}
+    for run in runs:
+        result = run.result
+        if "phase" in result:
+            name = _file_name(result["model"], result["source"], result["dataset"], result["head"])
+            found.setdefault(name, {}).setdefault(result["phase"], run)
+        elif not result["teachers"]:
+            scratch.setdefault(_file_name(result["model"], result["dataset"]), run)
+    return [
+        (
+            name,
+            phases["phase 2"],
+            phases["phase 1"],
+            scratch.get(_file_name(*(phases["phase 2"].result[key] for key in ("model", "dataset")))),
+        )
+        for name, phases in found.items()
+        if len(phases) == 2
+    ]
 
 
 def _learning(run: Run, baseline: Run | None) -> list[str]:
@@ -200,6 +309,8 @@ def _pairs(runs: Sequence[Run]) -> list[tuple[str, Run, Run]]:
     for run in runs:
         result = run.result
         place = [result["model"], result["dataset"], plain(result["width"])]
+        if "phase" in result:
+            continue
         if result["teachers"]:
             name = _file_name(*place, *result["teachers"], result["objective"])
             distilled.setdefault(name, (_file_name(*place), run))
@@ -228,7 +339,7 @@ def _results(result: dict) -> str:
     return _pairs_table(
         {
             "test accuracy (95% interval)": _test(result),
-            "validation accuracy": tables.percent(result["val_accuracy"]),
+            "validation accuracy": tables.percent(result["val_accuracy"]) if _selected(result) else "",
             "test loss (cross-entropy, nats)": f"{result['test_loss']:.3f}",
             "expected calibration error": f"{result['calibration_error']:.3f}",
             "training, images per second": f"{result['train_images_per_second']:,.0f}",
@@ -237,7 +348,17 @@ def _results(result: dict) -> str:
     )
 
 
+def _selected(result: dict) -> bool:
+    """Whether images were held out to select by."""
+    return result["validation_images"] > 0
+
+
 def _selection(result: dict) -> str:
+    if not _selected(result):
+        return (
+            f"The network is that of the last epoch, {result['epochs']}: no image was held out to select by. "
+            "The test images were watched on the way, as paper A does, and chose nothing."
+        )
     return (
         f"The network is that of epoch {result['best_epoch']} of {result['epochs']}, the best on "
         "validation images; the test images were scored once, at the end."
@@ -250,6 +371,8 @@ def _test(result: dict) -> str:
 
 def _words(run: Run) -> str:
     result = run.result
+    if "phase" in result:
+        return f"{result['model']} from {result['source']} to {result['dataset']}, {result['phase']}"
     if not result["teachers"]:
         return f"{result['model']} on labels"
     return f"{result['model']} from {' + '.join(result['teachers'])} ({result['objective']})"

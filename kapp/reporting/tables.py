@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from kapp.papers import all_convolutional as paper_a
 from kapp.papers import deep_and_convolutional as paper_d
 from kapp.runs import Run
 
@@ -18,17 +19,19 @@ COLUMNS = (
 # How a student was taught, and all else that makes an experiment but for the seed. The device and
 # the commit are not among them: they are where and when, not what.
 TEACHING = (
-    "teachers objective temperature label_weight ensemble teacher teacher_epochs teacher_width teacher_seed"
+    "teachers objective temperature label_weight ensemble teacher teacher_epochs teacher_width teacher_seed "
+    "source phase head head_shift source_sha256"
 ).split()
 TRAINING = (
     "dataset data_sha256 train_images width epochs batch_size optimizer learning_rate momentum "
-    "weight_decay schedule warmup_epochs shift flip backend precision"
+    "weight_decay schedule milestones rates warmup_epochs shift flip pooling_norm departures "
+    "validation_images validate_every backend precision"
 ).split()
 SETTINGS = ["recipe", "model", *TEACHING, *TRAINING]
 COLUMNS += [name for name in SETTINGS if name not in COLUMNS]
-PAPER_D_NOTE = (
-    "Paper D's figures were published for CIFAR-10 at full size. In parentheses: this row's data "
-    "set, amount of training images or width is another, and the two are not comparable."
+PUBLISHED_NOTE = (
+    "The papers' figures were published for networks of full size, paper D's for CIFAR-10. In parentheses: "
+    "this row's data set, amount of training images or width is another, and the two are not comparable."
 )
 
 
@@ -71,7 +74,7 @@ def experiments(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def comparison(frame: pd.DataFrame) -> str:
-    """`rows` as the Markdown table that a reader of paper D wants, and what its marks mean."""
+    """`rows` as the Markdown table that a reader of the papers wants, and what its marks mean."""
     table = experiments(frame)
     models = list(dict.fromkeys(table["model"]))
     table = table.sort_values("model", key=lambda names: names.map(models.index), kind="stable")
@@ -94,10 +97,16 @@ def comparison(frame: pd.DataFrame) -> str:
             else _mean(row["test_accuracy"], row["test_spread"])
             for row in records
         ],
-        "paper D": [_published(row) for row in records],
     }
     notes = ["± is the sample standard deviation over n runs."] if (table["n"] > 1).any() else []
-    notes += [PAPER_D_NOTE] if any(columns["paper D"]) else []
+    published = [_published(row) for row in records]
+    papers = sorted({paper for paper, _ in published if paper})
+    if papers:
+        both = len(papers) > 1
+        columns["papers A and D" if both else f"paper {papers[0]}"] = [
+            f"{paper}: {text}" if both and text else text for paper, text in published
+        ]
+        notes += [PUBLISHED_NOTE]
     return "\n\n".join([markdown(pd.DataFrame(columns)), *notes])
 
 
@@ -150,9 +159,10 @@ def _row(run: Run) -> dict[str, Any]:
     low, high = result.get("test_interval") or (np.nan, np.nan)
     row = {
         **result,
-        "run": run.folder.name,
+        "run": run.name,
         "teachers": "+".join(result.get("teachers") or []),
         "teacher": "+".join(result.get("teacher") or []),  # as it was given: a name, a run, a file
+        **{name: _words(result.get(name)) for name in ("departures", "milestones", "rates")},
         "low": low,
         "high": high,
         "images_per_second": result.get("train_images_per_second"),
@@ -162,6 +172,9 @@ def _row(run: Run) -> dict[str, Any]:
 
 def _trained_on(row: dict) -> str:
     """What the run learned from; paper D's objective goes without saying."""
+    if not pd.isna(row["phase"]):
+        with_head = "" if row["head"] == "linear" else f", {row['head']} head"
+        return f"{row['source']}, {row['phase']}{with_head}"
     if not row["teachers"]:
         return "labels"
     words = [row["teachers"].replace("+", " + ")]
@@ -174,19 +187,36 @@ def _trained_on(row: dict) -> str:
     return ", ".join(word for word in words if word)
 
 
-def _published(row: dict) -> str:
-    """Paper D's figure for this model and teaching, in parentheses where not comparable."""
-    figure = paper_d.published(row["model"], row["teachers"] or None)
-    if figure is None or row["objective"] not in ("cross_entropy", paper_d.OBJECTIVE):
-        return ""
-    if row["label_weight"] > 0 and row["teachers"]:
-        return ""
+def _published(row: dict) -> tuple[str, str]:
+    """The paper and its figure for this model and teaching, in parentheses where not comparable."""
+    phase = "scratch" if pd.isna(row["phase"]) else row["phase"]
+    if phase != "scratch" and row["head"] != "linear":
+        return "", ""
+    figure: paper_a.Row | paper_d.Row | None = None
+    if not row["teachers"]:
+        figure = paper_a.published(row["model"], row["dataset"], phase)
+        paper, comparable = "A", row["width"] == 1
+    if figure is None and phase == "scratch":
+        figure = paper_d.published(row["model"], row["teachers"] or None)
+        full_size = row["width"] == 1 and row["train_images"] == paper_d.TRAIN
+        paper, comparable = "D", row["dataset"] == "cifar10" and full_size
+    another_teaching = row["teachers"] and (
+        row["objective"] not in ("cross_entropy", paper_d.OBJECTIVE) or row["label_weight"] > 0
+    )
+    if figure is None or another_teaching:
+        return "", ""
     text = f"{100 * figure.accuracy:.2f}%, {figure.epochs} epochs"
-    full_size = row["width"] == 1 and row["train_images"] == paper_d.TRAIN
-    return text if row["dataset"] == "cifar10" and full_size else f"({text})"
+    return paper, text if comparable else f"({text})"
+
+
+def _words(values: Iterable[Any] | None) -> str:
+    """A list as one value, to group rows by."""
+    return " ".join(map(plain, values or []))
 
 
 def _mean(share: float, spread: float) -> str:
+    if pd.isna(share):
+        return ""
     return percent(share) if pd.isna(spread) else f"{percent(share)} ± {100 * spread:.1f}"
 
 

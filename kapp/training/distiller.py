@@ -90,7 +90,7 @@ class Distiller(Learner):
 
     def prepare(self, data: Any) -> Batch:
         batch = super().prepare(data)
-        return batch._replace(teacher_logits=self.teach(batch.images))
+        return batch._replace(teacher_logits=self.teach(batch.given))
 
     def teach(self, images: Any) -> Any:
         """The teachers' answer to `images`: logits (n, classes), in inference mode."""

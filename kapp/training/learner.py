@@ -16,7 +16,7 @@ from kapp.training.objectives import cross_entropy
 class Batch(NamedTuple):
     """What a step needs to know, ready before any gradient is taken."""
 
-    images: Any  # (n, height, width, channels), 0 to 255
+    given: Any  # what the network is given: images (n, height, width, channels), 0 to 255
     labels: Any  # int (n,)
     sample_weight: Any = None  # float (n,), or None: all 1
     teacher_logits: Any = None  # float (n, classes), or None: no teacher
@@ -74,20 +74,31 @@ class Learner(keras.Model):
 
     def call(self, inputs: Any, training: bool = False) -> Any:
         """Logits (n, classes) of images, or of a batch of indices."""
-        return self.network(self._images(inputs), training=training)
+        return self.answer(self.given(inputs), training)
+
+    def given(self, x: Any) -> Any:
+        """What the network is given of images, or of a batch of indices, which become images here."""
+        return show(self.images, x["sample"], x["view"], self.views) if self.is_indices(x) else x
+
+    def answer(self, given: Any, training: bool) -> Any:
+        """Logits (n, classes)."""
+        return self.network(given, training=training)
+
+    def is_indices(self, x: Any) -> bool:
+        return self.images is not None and isinstance(x, dict)
 
     def prepare(self, data: Any) -> Batch:
         """Indices become images here, once; an ordinary batch stays as it is."""
         x, labels, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         if labels is None:
-            if not self._is_indices(x):
+            if not self.is_indices(x):
                 raise WrongValue("a batch must be (images, labels[, sample_weight]) or hold indices.")
             labels = ops.take(self.labels, x["sample"], axis=0)
         elif len(labels.shape) == 2 and labels.shape[-1] == 1:
             labels = ops.squeeze(labels, -1)
         elif len(labels.shape) > 1:
             raise WrongValue("labels must be integers (n,): take the argmax of one-hot ones.")
-        return Batch(self._images(x), labels, sample_weight)
+        return Batch(self.given(x), labels, sample_weight)
 
     def sample_losses(self, batch: Batch, logits: Any) -> Any:
         """What each sample costs, (n,)."""
@@ -96,7 +107,7 @@ class Learner(keras.Model):
     def batch_loss(self, batch: Batch, training: bool) -> Any:
         """The loss of `batch`, a scalar: the samples' mean and the network's own (regularisers, `add_loss`).
         Records the metrics on the way."""
-        logits = self.network(batch.images, training=training)
+        logits = self.answer(batch.given, training)
         losses = self.sample_losses(batch, logits)
         if batch.sample_weight is not None:
             losses = losses * ops.cast(batch.sample_weight, losses.dtype)
@@ -116,12 +127,6 @@ class Learner(keras.Model):
 
     def test_step(self, *state_and_data: Any) -> Any:
         return steps.test(self, *state_and_data)
-
-    def _is_indices(self, x: Any) -> bool:
-        return self.images is not None and isinstance(x, dict)
-
-    def _images(self, x: Any) -> Any:
-        return show(self.images, x["sample"], x["view"], self.views) if self._is_indices(x) else x
 
 
 def _resident(array: np.ndarray, dtype: str, name: str) -> keras.Variable:

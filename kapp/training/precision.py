@@ -20,6 +20,11 @@ def use(precision: str) -> str:
     return precision
 
 
+def of(network: keras.Model) -> str:
+    """The dtype policy that the first layer with weights to train was made under."""
+    return next(layer.dtype_policy.name for layer in network._flatten_layers() if layer.trainable_weights)
+
+
 def _has_amx() -> bool:
     cpu = Path("/proc/cpuinfo")
     return cpu.is_file() and "amx_bf16" in cpu.read_text()

@@ -34,7 +34,9 @@ def test_logits_are_averaged_after_a_relu():
     network = built("all_cnn_c", "relu_logits")
     before = outputs(network, "logits")
     assert (before < 0).any()
-    np.testing.assert_allclose(answers(network), np.maximum(before, 0).mean(axis=(1, 2)), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(
+        answers(network), np.maximum(before, 0).mean(axis=(1, 2)), rtol=1e-4, atol=1e-6
+    )
     np.testing.assert_allclose(answers(built()), before.mean(axis=(1, 2)), rtol=1e-4, atol=1e-5)
 
 
@@ -71,7 +73,9 @@ def test_no_departure_changes_the_parameters(name):
 
 
 def test_departures_are_the_papers_alone():
-    with pytest.raises(WrongValue, match="linear_3 has no departures: paper A's code trains base_a, all_cnn_a"):
+    with pytest.raises(
+        WrongValue, match="linear_3 has no departures: paper A's code trains base_a, all_cnn_a"
+    ):
         models.build("linear_3", departures=["corner"])
     with pytest.raises(WrongValue, match="unknown departure 'croner'. Did you mean 'corner'"):
         built("all_cnn_c", "croner")

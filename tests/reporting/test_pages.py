@@ -141,3 +141,58 @@ def test_a_page_is_text_for_the_run_to_write(three):
     run, baseline, teacher = three
     run.write_report(pages.distill_page(run, baseline, [teacher]))
     assert run.report_file.read_text(encoding="utf-8").startswith("# linear_3 from deep_resnet, on cifar10\n")
+
+
+@pytest.fixture
+def transferred(make_run):
+    """Phase 2, phase 1 and the same network from scratch, on one small set."""
+
+    def make(dataset="npz:near", accuracy=0.75, **changes):
+        small = {"dataset": dataset, "epochs": 20, "best_epoch": 18, **changes}
+        name = dataset.partition(":")[2]
+        by = {**small, "recipe": "transfer", "source": "cifar10", "head": "linear"}
+        return (
+            complete(make_run(f"{name}-2", "all_cnn_c", accuracy, phase="phase 2", **by)),
+            complete(make_run(f"{name}-1", "all_cnn_c", 0.52, phase="phase 1", **by)),
+            complete(make_run(f"{name}-0", "all_cnn_c", 0.69, **small)),
+        )
+
+    return make
+
+
+def test_transfer_page_compares_scratch_and_both_phases(transferred):
+    whole, phase1, scratch = transferred()
+    page = pages.transfer_page(whole, phase1, scratch)
+    assert_links_hold(page, whole.folder, 6)
+    assert (
+        "from scratch 69.0% (68.1 to 69.9); phase 1 52.0% (51.0 to 53.0); phase 2 75.0% (74.1 to 75.8)."
+        in page
+    )
+    assert "Phase 2 is +6.0 points from training on npz:near alone (20 epochs)." in page
+    assert "The 95% intervals do not overlap." in page
+    assert "From scratch the best validation accuracy was 69.4%." in page
+    assert tables.comparison(tables.rows([scratch.folder, phase1.folder, whole.folder])) in page
+
+
+def test_transfer_page_says_when_it_did_not_help(transferred):
+    page = pages.transfer_page(*transferred(accuracy=0.68))
+    assert "Phase 2 is -1.0 points" in page
+    assert "Transfer did not help here. The 95% intervals overlap" in page
+
+
+def test_transfer_page_without_scratch_and_without_validation_images(transferred):
+    whole, phase1, _ = transferred(validation_images=0, val_accuracy=None)
+    page = pages.transfer_page(whole, phase1, None)
+    assert_links_hold(page, whole.folder, 5)
+    assert "scratch" not in page
+    assert "The network is that of the last epoch, 20: no image was held out to select by." in page
+    assert "validation accuracy" not in page
+
+
+def test_summary_page_draws_each_transfer(transferred, tmp_path):
+    runs = [*transferred(), *transferred("npz:far", 0.6)]
+    out = tmp_path / "summary"
+    page = pages.summary_page(runs, out)
+    assert_links_hold(page, out, 4)
+    names = {path.name for path in (out / "figures").iterdir()}
+    assert {f"phases-all_cnn_c-cifar10-npz_{part}-linear.png" for part in ("near", "far")} <= names

@@ -111,10 +111,10 @@ def test_comparison_sets_paper_ds_figures_beside_ours(make_run):
         make_run("e", "linear_3", 0.40, **small),
         make_run("f", "linear_3", 0.40, train_images=20_000),
         make_run("h", "linear_3", 0.40, width=0.125),
-        make_run("g", "all_cnn_c", 0.9),
+        make_run("g", "64fc-10fc", 0.5),
     )
     shown = cells(tables.comparison(frame))
-    assert [row["model"] for row in shown] == ["linear_3"] * 6 + ["teacher_1", "all_cnn_c"]
+    assert [row["model"] for row in shown] == ["linear_3"] * 6 + ["teacher_1", "64fc-10fc"]
     assert [row["paper D"] for row in shown] == [
         "55.12%, 75 epochs",
         "58.37%, 300 epochs",
@@ -130,8 +130,45 @@ def test_comparison_sets_paper_ds_figures_beside_ours(make_run):
     assert shown[0]["test (95% interval)"] == "55.1% (54.1 to 56.1)"
     assert shown[0]["validation"] == "55.5%"
     assert shown[0]["parameters"] == "10.5M"
-    assert tables.PAPER_D_NOTE in tables.comparison(frame)
-    assert tables.PAPER_D_NOTE not in tables.comparison(frame[frame["model"] == "all_cnn_c"])
+    assert tables.PUBLISHED_NOTE in tables.comparison(frame)
+    assert tables.PUBLISHED_NOTE not in tables.comparison(frame[frame["model"] == "64fc-10fc"])
+
+
+def test_comparison_sets_paper_as_table_4_beside_ours(make_run):
+    class1 = {"dataset": "cifar100:class1", "source": "cifar10", "head": "linear"}
+    frame = rows(
+        make_run("a", "all_cnn_c", 0.69, dataset="cifar100:class1"),
+        make_run("b", "all_cnn_c", 0.52, phase="phase 1", **class1),
+        make_run("c", "all_cnn_c", 0.75, phase="phase 2", **class1),
+        make_run("d", "all_cnn_c", 0.70, phase="phase 2", **class1 | {"head": "mlp"}),
+        make_run("e", "all_cnn_c", 0.75, phase="phase 2", **class1 | {"width": 0.5}),
+        make_run("f", "all_cnn_c", 0.60, phase="phase 2", **class1 | {"dataset": "npz:far.npz"}),
+    )
+    shown = cells(tables.comparison(frame))
+    assert [row["trained on"] for row in shown] == [
+        "labels",
+        "cifar10, phase 1",
+        "cifar10, phase 2",
+        "cifar10, phase 2, mlp head",
+        "cifar10, phase 2",
+        "cifar10, phase 2",
+    ]
+    assert [row["paper A"] for row in shown] == [
+        "68.75%, 350 epochs",
+        "52.10%, 50 epochs",
+        "75.05%, 50 epochs",
+        "",
+        "(75.05%, 50 epochs)",
+        "",
+    ]
+    distilled = make_run("g", "linear_3", 0.58, teachers=["deep_resnet"])
+    both = cells(tables.comparison(rows(make_run("h", "all_cnn_c", 0.83), distilled)))
+    assert [row["papers A and D"] for row in both] == ["A: 83.28%, 350 epochs", "D: 58.37%, 300 epochs"]
+
+
+def test_a_run_that_selected_by_nothing_has_no_validation_accuracy(make_run):
+    (shown,) = cells(tables.comparison(rows(make_run("a", val_accuracy=None, validation_images=0))))
+    assert shown["validation"] == ""
 
 
 def test_markdown_writes_each_column_in_its_unit(make_run):
