@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from kapp.errors import Failure, WrongValue, unknown
+from kapp.errors import WrongValue, unknown
 from kapp.models.catalogue import names
 from kapp.runs import Run
 
@@ -47,7 +47,9 @@ def load(teacher: str | Path, classes: int, image_shape: tuple[int, ...]):
         WrongValue: another number of classes or size of image, or no functional model.
         Failure: the file is damaged, or holds code.
     """
-    network = _load(file(teacher))
+    from kapp.models import saved
+
+    network = saved.load(file(teacher))
     takes, gives = (getattr(network, name, None) for name in ("input_shape", "output_shape"))
     if not (isinstance(takes, tuple) and isinstance(gives, tuple) and len(gives) == 2):
         raise WrongValue(f"teacher {teacher} isn't a functional model that maps images to (n, classes).")
@@ -63,15 +65,3 @@ def load(teacher: str | Path, classes: int, image_shape: tuple[int, ...]):
 def file(teacher: str | Path) -> Path:
     """The .keras file of a run folder, or the file itself."""
     return Run(teacher).model_file if Path(teacher).is_dir() else Path(teacher)
-
-
-def _load(path: Path):
-    import keras
-
-    import kapp.models.pooling  # noqa: F401  (registers the layer that a file of ours may hold)
-
-    try:
-        return keras.models.load_model(path, compile=False, safe_mode=True)
-    except Exception as error:  # Keras raises what its zip, JSON, HDF5 and layers raise
-        first_line = str(error).strip().partition("\n")[0]
-        raise Failure(f"cannot load {path}: {first_line} Save it again with model.save().") from error
