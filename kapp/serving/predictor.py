@@ -74,6 +74,24 @@ def kind(path: Path) -> str:
     return kinds[path.suffix]
 
 
+def facts(path: Path) -> dict[str, Any]:
+    """What stands beside the model at `path`: a run's result.json, an export's manifest, or {}."""
+    what = kind(path)
+    if what == "run":
+        return Run(path).result
+    if what == "keras":
+        return {}
+    return manifest.read(_folder(path)) if _is_listed(path) else {}
+
+
+def label(path: Path) -> str:
+    """What to call an evaluation of the model at `path`: its run and its kind, as far as it has them."""
+    what = kind(path)
+    if what == "run":
+        return path.resolve().name
+    return f"{facts(path).get('source', {}).get('run') or path.resolve().stem}-{what}"
+
+
 def check(path: Path, trust: bool = False) -> None:
     """Refuse what `load` would refuse, before anything is imported.
 
@@ -89,9 +107,8 @@ def check(path: Path, trust: bool = False) -> None:
         Run(path).result  # noqa: B018  (refuses an unfinished run)
     elif what != "keras":
         runtimes.check(what)
-        folder = _folder(path)
-        if not trust and (what == "saved_model" or _is_listed(path, folder)):
-            manifest.verify(folder)
+        if not trust and (what == "saved_model" or _is_listed(path)):
+            manifest.verify(_folder(path))
 
 
 def load(path: Path, trust: bool = False) -> Predictor:
@@ -102,17 +119,13 @@ def load(path: Path, trust: bool = False) -> Predictor:
         Failure: as `check`; or a damaged file.
     """
     check(path, trust)
-    what = kind(path)
-    if what == "run":
-        return _from_run(Run(path))
-    if what == "keras":
-        return _from_keras(path, path.stem, (), {})
-    folder = _folder(path)
-    held = manifest.read(folder) if what == "saved_model" or _is_listed(path, folder) else {}
-    file = folder if what == "saved_model" else path / FILES[what] if path.is_dir() else path
+    what, held = kind(path), facts(path)
+    if what in ("run", "keras"):
+        return _with_keras(path, what, held)
+    file = path / FILES[what] if path.is_dir() and what != "saved_model" else path
     runtime = runtimes.load(what, file)
     return Predictor(
-        name=held.get("name") or path.stem,
+        name=held.get("name") or path.resolve().stem,
         kind=what,
         answer=runtime.answer,
         image_shape=runtime.image_shape,
@@ -129,24 +142,23 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return powers / powers.sum(axis=1, keepdims=True)
 
 
-def _from_run(run: Run) -> Predictor:
-    result = run.result
-    classes = tuple(map(str, run.confusion().columns))
-    return _from_keras(run.model_file, result["model"], classes, result, kind="run")
-
-
-def _from_keras(path: Path, name: str, classes: tuple, facts: dict, kind: str = "keras") -> Predictor:
+def _with_keras(path: Path, what: str, held: dict[str, Any]) -> Predictor:
     cli.start_keras()
     from kapp.models import saved
     from kapp.serving.classifier import classifier, flops
 
-    network = saved.load(path)
+    file = Run(path).model_file if what == "run" else path
+    network = saved.load(file)
     whole = classifier(network)
-    counted = {"parameters": network.count_params(), "flops": flops(network)}
-    device = machine.gpu(cli.backend()) or machine.processor()
-    shape = network.input_shape[1:]
     return Predictor(
-        name, kind, whole.predict_on_batch, shape, classes, _bytes(path), device, {**counted, **facts}
+        name=held.get("model") or path.stem,
+        kind=what,
+        answer=whole.predict_on_batch,
+        image_shape=network.input_shape[1:],
+        classes=tuple(map(str, Run(path).confusion().columns)) if what == "run" else (),
+        bytes=_bytes(file),
+        device=machine.gpu(cli.backend()) or machine.processor(),
+        facts={"parameters": network.count_params(), "flops": flops(network), **held},
     )
 
 
@@ -161,9 +173,9 @@ def _folder(path: Path) -> Path:
     return path if path.is_dir() else path.parent
 
 
-def _is_listed(path: Path, folder: Path) -> bool:
+def _is_listed(path: Path) -> bool:
     """Whether `path` is an export, or the file of one, by the manifest beside it."""
-    return path.is_dir() or path.name in manifest.read(folder).get("sha256", {})
+    return path.is_dir() or path.name in manifest.read(path.parent).get("sha256", {})
 
 
 def _bytes(path: Path) -> int:

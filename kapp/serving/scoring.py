@@ -1,0 +1,77 @@
+"""What one evaluation says of one model: pure numbers, ready for evaluation.json."""
+
+from typing import Any
+
+import numpy as np
+
+import kapp
+from kapp import data, machine
+from kapp.errors import WrongValue
+from kapp.reporting import scores
+from kapp.serving import timing
+from kapp.serving.predictor import Predictor
+
+SMALLEST = 1e-38  # a probability of which a logarithm is taken
+PACKAGES = ("keras", "tensorflow", "jax", "torch", "numpy", "onnxruntime", "ai-edge-litert")
+
+
+def describe(
+    model: Predictor, probabilities: np.ndarray, images: np.ndarray, labels: np.ndarray, batch_size: int
+) -> dict[str, Any]:
+    """Quality, size and speed of `model`.
+
+    Args:
+        probabilities: float (n, classes), its answers to `images`, uint8 (n, height, width, channels).
+        labels: (n,).
+        batch_size: of the throughput.
+    """
+    correct = int(np.sum(probabilities.argmax(axis=1) == labels))
+    return {
+        "name": model.name,
+        "kind": model.kind,
+        "accuracy": correct / len(labels),
+        "interval": list(scores.wilson_interval(correct, len(labels))),
+        "loss": scores.cross_entropy(logits(probabilities), labels),
+        "calibration_error": scores.calibration_error(logits(probabilities), labels),
+        "parameters": model.facts.get("parameters"),
+        "flops": model.facts.get("flops"),
+        "bytes": model.bytes,
+        "device": model.device,
+        **timing.measure(model, images, batch_size),
+    }
+
+
+def classes(model: Predictor, dataset: data.Dataset) -> tuple[str, ...]:
+    """The names of the classes.
+
+    Raises:
+        WrongValue: the model knows other classes than the data set, or the same in another order.
+    """
+    theirs = dataset.classes
+    numbered = all(name.isdigit() for name in theirs) and len(theirs) == len(model.classes)  # not named
+    if model.classes and model.classes != theirs and not numbered:
+        raise WrongValue(
+            f"{model.name} knows the classes {', '.join(model.classes)}; {dataset.name} has "
+            f"{', '.join(theirs)}. They must be the same, in the same order."
+        )
+    return model.classes or theirs
+
+
+def said(model: Predictor, split: str, dataset: data.Dataset) -> float | None:
+    """The accuracy that the model's own run measured on these very images."""
+    same = split == "test" and model.facts.get("data_sha256") == dataset.checksum
+    return model.facts.get("test_accuracy") if same else None
+
+
+def logits(probabilities: np.ndarray) -> np.ndarray:
+    """Logits of these probabilities (n, classes), for scores that ask for logits."""
+    return np.log(np.maximum(probabilities, SMALLEST))
+
+
+def circumstances() -> dict[str, Any]:
+    """Which kapp, and which versions, the evaluation ran on."""
+    return {
+        "kapp": kapp.__version__,
+        "commit": machine.commit(),
+        "versions": machine.versions(*PACKAGES),
+    }
