@@ -72,6 +72,7 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
     Raises:
         Failure: it can't be written.
     """
+    folder = folder.resolve()
     partial = folder.with_name(f".{os.getpid()}-{folder.name}")
     old = folder.with_name(f".{os.getpid()}-old-{folder.name}")
     make_folder(folder.parent)
@@ -100,10 +101,13 @@ def refuse_folder(folder: Path, mark: str, what: str, overwrite: bool) -> None:
         overwrite: whether an earlier one may be replaced.
 
     Raises:
-        WrongValue: a file, a folder of other things, or an earlier one that isn't to be replaced.
+        WrongValue: a file, the current folder, a folder of other things, or an earlier one that isn't to be
+            replaced.
     """
     if folder.exists() and not folder.is_dir():
         raise WrongValue(f"{folder} is a file, not a folder. Choose another --out.")
+    if folder.resolve() == Path.cwd():
+        raise WrongValue(f"{folder} is where you are, and would be replaced. Choose another --out.")
     if not folder.is_dir() or not any(folder.iterdir()):
         return
     if not (folder / mark).is_file():

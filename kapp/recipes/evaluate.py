@@ -102,15 +102,13 @@ class Config:
         """Where the evaluation goes."""
         if self.out is not None:
             return self.out
-        where = (
-            self.images.resolve().name
-            if self.images
-            else self.dataset or predictor.facts(self.model).get("dataset")
+        data = (
+            self.images.resolve() if self.images else self.dataset or predictor.facts(self.model)["dataset"]
         )
+        where = Path(str(data)).stem.replace(":", "_")
         if self.images is None and self.split != "test":
-            where = f"{where}-{self.split}"
-        name = f"{predictor.label(self.model)}-on-{Path(str(where)).stem.replace(':', '_')}"
-        return Path("evaluations") / name
+            where += f"-{self.split}"
+        return Path("evaluations") / f"{predictor.label(self.model)}-on-{where}"
 
     @property
     def _models(self) -> dict[str, Path | None]:
@@ -210,7 +208,7 @@ def name_pictures(config: Config, model: Predictor, folder: Path) -> None:
     captions = [f"{name[-24:]}\n{called}, {sure:.1%}" for name, called, sure in zip(names, *best.values())]
     title = f"{config.images.name}, by {model.name}"
     answers.sheet(images, captions, folder / "figures" / "pictures.png", title)
-    every = {f"p_{name}": probabilities[:, i] for i, name in enumerate(classes)}
+    every = {f"p_{name}": probabilities[:, i].round(6) for i, name in enumerate(classes)}
     _write_predictions(folder, {"image": names, **best, **every})
     found = {
         **scoring.circumstances(),

@@ -91,7 +91,7 @@ class Config:
 def main(config: Config) -> None:
     facts = _of_run(Run(config.run)) if config.run else _of_file(config)
     images, shown = _images(config, facts)
-    cli.start_keras("tensorflow")
+    formats.start()
     from kapp.models import saved
     from kapp.serving import parity
     from kapp.serving.card import card

@@ -66,9 +66,9 @@ def sheet(images: Iterable[np.ndarray], captions: Sequence[str], path: Path, tit
         axes.set_axis_off()
     for axes, (image, caption) in zip(panels, shown):
         axes.imshow(image[..., 0] if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=255)
-        # A caption below its image: as a title of the axes turned upside down.
-        axes.set_title(caption, fontsize=9, y=0, pad=-4, verticalalignment="top")
-    figure.suptitle(title)
+        # Below the image, where the layout keeps room for a title.
+        axes.set_title(caption, fontsize=9, y=0, pad=-4, verticalalignment="top", parse_math=False)
+    figure.suptitle(title, parse_math=False)
     _save(figure, path)
 
 

@@ -68,8 +68,8 @@ def page(evaluation: Mapping[str, Any], figures: Sequence[str]) -> str:
                 "## The model" if not against else "## The models",
                 _models([model, *([against] if against else [])]),
                 "Times are medians after a warm-up, from uint8 images in memory to probabilities in memory; "
-            f"images a second in batches of {model['batch_size']}.",
-            *compared,
+                f"images a second in batches of {model['batch_size']}.",
+                *compared,
                 "## Class by class",
                 _by_class(evaluation["by_class"]),
                 *drawn,
@@ -106,9 +106,12 @@ def verdict(evaluation: Mapping[str, Any]) -> str:
     model, against, found = (evaluation[key] for key in ("model", "against", "comparison"))
     low, high = (100 * end for end in found["interval"])
     sure = "more than the luck of these images" if found["p_value"] < 0.05 else "they may be equally good"
+    first, second = model["name"], against["name"]
+    if first == second:
+        first, second = (f"{each['name']} ({KINDS[each['kind']]})" for each in (model, against))
     return (
-        f"{model['name']} is {100 * found['difference']:+.1f} points ({low:+.1f} to {high:+.1f}) from "
-        f"{against['name']} on the same images, p = {found['p_value']:.2g} by McNemar's test: {sure}. "
+        f"{first} is {100 * found['difference']:+.1f} points ({low:+.1f} to {high:+.1f}) from "
+        f"{second} on the same images, p = {found['p_value']:.2g} by McNemar's test: {sure}. "
         f"They give the same class to {percent(found['agreement'])}."
     )
 

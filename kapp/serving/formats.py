@@ -4,7 +4,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, get_args
 
-from kapp.cli import quiet
+from kapp.cli import quiet, start_keras
 from kapp.errors import Failure, WrongValue
 
 Format = Literal["saved_model", "onnx", "litert"]
@@ -29,6 +29,22 @@ def check(format: Format) -> None:
                 f"exporting to {format} needs {package.replace('_', '-')}, which isn't installed, whatever "
                 f"backend trained the network: pip install {package.replace('_', '-')}."
             )
+
+
+def start() -> None:
+    """Start Keras on TensorFlow, which alone writes every format.
+
+    Raises:
+        WrongValue: this process has started it on another backend already.
+    """
+    start_keras("tensorflow")
+    import keras
+
+    if keras.backend.backend() != "tensorflow":
+        raise WrongValue(
+            f"Keras runs on {keras.backend.backend()} here already, and exports go through TensorFlow: "
+            "export in a process of its own, with python -m kapp.recipes.export."
+        )
 
 
 def write(classifier, format: Format, folder: Path) -> None:
@@ -58,7 +74,11 @@ def _saved_model(classifier, folder: Path) -> None:
 
 
 def _onnx(classifier, folder: Path) -> None:
-    classifier.export(folder / FILES["onnx"], format="onnx", verbose=False)
+    import onnxruntime
+
+    signature = _signature(classifier)
+    classifier.export(folder / FILES["onnx"], format="onnx", verbose=False, input_signature=signature)
+    onnxruntime.InferenceSession(folder / FILES["onnx"])  # tf2onnx writes what it doesn't know all the same
 
 
 def _litert(classifier, folder: Path) -> None:
@@ -66,4 +86,14 @@ def _litert(classifier, folder: Path) -> None:
 
     # Operations of its own alone: with TensorFlow's among them, few devices could run the file.
     only = {"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS]}
-    classifier.export(folder / FILES["litert"], format="litert", verbose=False, target_spec=only)
+    signature = _signature(classifier)
+    classifier.export(
+        folder / FILES["litert"], format="litert", verbose=False, input_signature=signature, target_spec=only
+    )
+
+
+def _signature(classifier) -> list:
+    """Said, because Keras asks it only of a model that has been called."""
+    import keras
+
+    return [keras.InputSpec(shape=classifier.input_shape, dtype="uint8", name="images")]

@@ -91,6 +91,7 @@ class LiteRT:
         from ai_edge_litert.interpreter import Interpreter
 
         self._interpreter = Interpreter(str(path), num_threads=machine.cores())
+        self._interpreter.allocate_tensors()  # and says so, the first time
         (images,) = self._interpreter.get_input_details()
         (answers,) = self._interpreter.get_output_details()
         self._input, self._output, self._dtype = images["index"], answers["index"], images["dtype"]
