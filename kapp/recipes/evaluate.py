@@ -102,10 +102,8 @@ class Config:
         """Where the evaluation goes."""
         if self.out is not None:
             return self.out
-        data = (
-            self.images.resolve() if self.images else self.dataset or predictor.facts(self.model)["dataset"]
-        )
-        where = Path(str(data)).stem.replace(":", "_")
+        name = self.dataset or predictor.facts(self.model).get("dataset", "")
+        where = self.images.resolve().name if self.images else Path(name).stem.replace(":", "_")
         if self.images is None and self.split != "test":
             where += f"-{self.split}"
         return Path("evaluations") / f"{predictor.label(self.model)}-on-{where}"
@@ -136,9 +134,9 @@ def score(config: Config, model: Predictor, folder: Path) -> None:
     dataset = data.load(name, data_dir=config.data_dir)
     split = dataset.test if config.split == "test" else dataset.validation
     images, labels = split.images, split.labels
-    classes = scoring.classes(model, dataset)
+    classes = model.classes or dataset.classes
 
-    probabilities = model.predict(images)
+    probabilities = scoring.answers(model, dataset, images)
     predicted = probabilities.argmax(axis=1)
     counts = scores.confusion(labels, predicted, len(classes))
     bins = scores.calibration_bins(scoring.logits(probabilities), labels)
@@ -161,8 +159,7 @@ def score(config: Config, model: Predictor, folder: Path) -> None:
     }
     if config.against is not None:
         other = predictor.load(config.against, config.trust)
-        scoring.classes(other, dataset)
-        answers_too = other.predict(images)
+        answers_too = scoring.answers(other, dataset, images)
         found["against"] = scoring.describe(other, answers_too, images, labels, config.batch_size)
         found["comparison"] = comparison.compare(predicted, answers_too.argmax(axis=1), labels)._asdict()
         columns |= {f"{key}_against": values for key, values in _called(answers_too, classes).items()}
@@ -185,7 +182,12 @@ def score(config: Config, model: Predictor, folder: Path) -> None:
     _write_predictions(folder, columns)
     write_text(folder / RESULT, json.dumps(found, indent=2) + "\n")
     write_text(folder / "report.md", evaluation.page(found, drawn))
-    print(evaluation.headline(found), *([evaluation.verdict(found)] if config.against else []), sep="\n")
+    print(
+        evaluation.headline(found),
+        evaluation.speed(found),
+        *([evaluation.verdict(found)] if config.against else []),
+        sep="\n",
+    )
 
 
 def name_pictures(config: Config, model: Predictor, folder: Path) -> None:

@@ -101,6 +101,15 @@ def headline(evaluation: Mapping[str, Any]) -> str:
     )
 
 
+def speed(evaluation: Mapping[str, Any]) -> str:
+    """Speed and size in a sentence."""
+    model = evaluation["model"]
+    return (
+        f"{model['latency_ms']:.2f} ms for one image, {model['images_per_second']:,.0f} images a second in "
+        f"batches of {model['batch_size']}, {amount(model['bytes'])}B, on {model['device']}."
+    )
+
+
 def verdict(evaluation: Mapping[str, Any]) -> str:
     """What may be concluded from two models on the same images."""
     model, against, found = (evaluation[key] for key in ("model", "against", "comparison"))

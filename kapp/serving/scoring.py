@@ -41,20 +41,27 @@ def describe(
     }
 
 
-def classes(model: Predictor, dataset: data.Dataset) -> tuple[str, ...]:
-    """The names of the classes.
+def answers(model: Predictor, dataset: data.Dataset, images: np.ndarray) -> np.ndarray:
+    """The probabilities (n, classes) that `model` gives to images of the data set.
 
     Raises:
-        WrongValue: the model knows other classes than the data set, or the same in another order.
+        WrongValue: the model knows other classes than the data set, or the same in another order; or takes
+            images of another size.
     """
     theirs = dataset.classes
-    numbered = all(name.isdigit() for name in theirs) and len(theirs) == len(model.classes)  # not named
+    numbered = all(name.isdigit() for name in theirs)  # a set without names
     if model.classes and model.classes != theirs and not numbered:
         raise WrongValue(
             f"{model.name} knows the classes {', '.join(model.classes)}; {dataset.name} has "
             f"{', '.join(theirs)}. They must be the same, in the same order."
         )
-    return model.classes or theirs
+    probabilities = model.predict(images)
+    if probabilities.shape[1] != len(theirs):
+        raise WrongValue(
+            f"{model.name} knows {probabilities.shape[1]} classes, {dataset.name} has {len(theirs)}: they "
+            "must be the same."
+        )
+    return probabilities
 
 
 def said(model: Predictor, split: str, dataset: data.Dataset) -> float | None:
