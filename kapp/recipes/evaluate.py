@@ -48,7 +48,7 @@ class Config:
     dataset: Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="")] = None
     """Whose images to evaluate on, as in training (default: what the model was trained on)."""
     split: Literal["test", "validation"] = "test"
-    """validation: the images that training selected by."""
+    """validation: the images that training held out to select by."""
     data_dir: Annotated[str | None, tyro.conf.arg(metavar="FOLDER", help_behavior_hint="")] = None
     """Where data sets are kept (default: $KAPP_DATA_DIR or ~/.cache/kapp)."""
     images: OpenFolder = None
@@ -94,7 +94,8 @@ class Config:
         if self.images is not None:
             pictures.find(self.images)
         else:
-            sources.check(self.dataset or predictor.facts(path).get("dataset") or _no_data(), self.data_dir)
+            sources.check(self.dataset or predictor.facts(path).get("dataset") or _no_data())
+            sources.check_folder(self.data_dir)
         refuse_folder(self.folder, RESULT, "evaluation", self.overwrite)
 
     @property
@@ -131,7 +132,11 @@ def score(config: Config, model: Predictor, folder: Path) -> None:
     from kapp.reporting import answers, comparison, evaluation, figures, scores
 
     name = config.dataset or model.facts["dataset"]
+    other = predictor.load(config.against, config.trust) if config.against else None
     dataset = data.load(name, data_dir=config.data_dir)
+    if config.split == "validation":
+        held_out = scoring.held_out(dataset, [model, *([other] if other else [])])
+        dataset = data.load(name, data_dir=config.data_dir, validation=held_out)
     split = dataset.test if config.split == "test" else dataset.validation
     images, labels = split.images, split.labels
     classes = model.classes or dataset.classes
@@ -157,8 +162,7 @@ def score(config: Config, model: Predictor, folder: Path) -> None:
         "true": [classes[i] for i in labels],
         **_called(probabilities, classes),
     }
-    if config.against is not None:
-        other = predictor.load(config.against, config.trust)
+    if other is not None:
         answers_too = scoring.answers(other, dataset, images)
         found["against"] = scoring.describe(other, answers_too, images, labels, config.batch_size)
         found["comparison"] = comparison.compare(predicted, answers_too.argmax(axis=1), labels)._asdict()

@@ -73,8 +73,9 @@ class Config:
                 raise WrongValue(
                     "--keras needs --classes: the names of its classes, at least 2, no two alike."
                 )
+        sources.check_folder(self.data_dir)
         if self.dataset is not None:
-            sources.check(self.dataset, self.data_dir)
+            sources.check(self.dataset)
         above_zero(self, "tolerance")
         for format in self.format:
             formats.check(format)
@@ -143,6 +144,7 @@ def _of_run(run: Run) -> dict[str, Any]:
         "classes": [str(name) for name in run.confusion().columns],
         "dataset": result["dataset"],
         "data_sha256": result["data_sha256"],
+        "validation": result.get("validation"),  # so many images were held out; None is a fifth
         **{name: result[name] for name in scores},
         "source": {
             "run": run.folder.resolve().name,

@@ -1,5 +1,6 @@
 """What one evaluation says of one model: pure numbers, ready for evaluation.json."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -62,6 +63,24 @@ def answers(model: Predictor, dataset: data.Dataset, images: np.ndarray) -> np.n
             "must be the same."
         )
     return probabilities
+
+
+def held_out(dataset: data.Dataset, models: Sequence[Predictor]) -> int:
+    """How many images of the data set none of these models was trained on: the fewest that one held out.
+
+    The split is seeded and its validation images are its first, so that fewer are a part of more.
+
+    Args:
+        dataset: as `data.load` splits it, with a fifth to select by, as do models that don't tell.
+
+    Raises:
+        WrongValue: there is none.
+    """
+    told = [m.facts.get("validation") if m.facts.get("dataset") == dataset.name else None for m in models]
+    fewest = min(len(dataset.validation) if count is None else count for count in told)
+    if not fewest:
+        raise WrongValue("the model was trained without validation images. There is --split test.")
+    return fewest
 
 
 def said(model: Predictor, split: str, dataset: data.Dataset) -> float | None:

@@ -71,3 +71,21 @@ def test_what_the_run_said_holds_for_the_very_same_images_only(tiny):
     assert scoring.said(model(answers, **facts), "validation", tiny) is None
     assert scoring.said(model(answers, **{**facts, "data_sha256": "other"}), "test", tiny) is None
     assert scoring.said(model(answers), "test", tiny) is None
+
+
+def test_no_model_is_evaluated_on_validation_images_that_it_was_trained_on(tiny):
+    nothing = np.zeros((50, 3))
+    silent, few, many, none = (
+        model(nothing, **({"dataset": tiny.name, "validation": count} if count is not None else {}))
+        for count in (None, 10, 60, 0)
+    )
+    elsewhere = model(nothing, dataset="cifar10", validation=5)
+    assert scoring.held_out(tiny, [silent]) == 40  # a fifth
+    assert scoring.held_out(tiny, [many]) == 60
+    assert scoring.held_out(tiny, [many, silent]) == 40
+    assert scoring.held_out(tiny, [silent, few]) == 10
+    assert scoring.held_out(tiny, [elsewhere]) == 40
+    with pytest.raises(WrongValue, match="trained without validation images. There is --split test"):
+        scoring.held_out(tiny, [silent, none])
+    part, whole = (data.load(tiny.name, validation=count).validation.samples for count in (10, 40))
+    np.testing.assert_array_equal(part, whole[:10])
