@@ -35,7 +35,7 @@ class Config:
     """The folder of a finished run."""
     keras: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")] = None
     """Or a .keras file."""
-    classes: tuple[str, ...] = ()
+    classes: Annotated[tuple[str, ...], tyro.conf.arg(help_behavior_hint="")] = ()
     """With --keras: the names of its classes, in the order of its answers."""
     format: tuple[Format, ...] = ("saved_model",)
     """One or several."""

@@ -89,7 +89,8 @@ def label(path: Path) -> str:
     what = kind(path)
     if what == "run":
         return path.resolve().name
-    return f"{facts(path).get('source', {}).get('run') or path.resolve().stem}-{what}"
+    run = Path(str(facts(path).get("source", {}).get("run") or "")).name  # a name, whatever it claims to be
+    return f"{run or path.resolve().stem}-{what}"
 
 
 def check(path: Path, trust: bool = False) -> None:

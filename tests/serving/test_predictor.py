@@ -1,5 +1,6 @@
 """Any path to a Predictor; and whether an export's parity can fail."""
 
+import json
 import subprocess
 import sys
 
@@ -102,6 +103,16 @@ def test_the_kind_of_a_path_is_recognised(tmp_path):
     paths = "a.keras a.onnx a.tflite s o l r".split()
     kinds = "keras onnx litert saved_model onnx litert run".split()
     assert [predictor.kind(tmp_path / path) for path in paths] == kinds
+
+
+def test_an_evaluation_is_called_after_the_run_and_stays_where_it_belongs(tmp_path):
+    for run in ("mine", "../../mine"):
+        (tmp_path / "model.onnx").write_bytes(b"")
+        held = {"classes": [], "source": {"run": run}, "sha256": {"model.onnx": ""}}
+        (tmp_path / "manifest.json").write_text(json.dumps(held))
+        assert predictor.label(tmp_path / "model.onnx") == "mine-onnx"
+    (tmp_path / "manifest.json").unlink()
+    assert predictor.label(tmp_path / "model.onnx") == "model-onnx"
 
 
 @pytest.mark.parametrize(
