@@ -1,14 +1,18 @@
 # make demo   see a linear net learn from a residual one (three minutes on two CPU cores)
+# make transfer-demo   what a trained net gives two small data sets, one like its own and one unlike (as long)
 # make test   the tests
 # make check  linters and types
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check clean
+.PHONY: demo transfer-demo test check clean
 
 demo: .venv/installed
 	$(BIN)/python -m kapp.recipes.distill --teacher deep_resnet --dataset shapes --quick
+
+transfer-demo: .venv/installed
+	$(BIN)/python -m kapp.recipes.transfer --model teacher_1 --source shapes --target shapes:near shapes:far --quick
 
 test: .venv/installed
 	$(BIN)/python -m pytest

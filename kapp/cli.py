@@ -120,18 +120,18 @@ def _flags(config_type: type, path: Path) -> list[str]:
     return flags
 
 
-def start_keras() -> None:
-    """Import Keras on the chosen backend, without the chatter of its start."""
-    os.environ["KERAS_BACKEND"] = backend()
+def start_keras(name: str | None = None) -> None:
+    """Import Keras on the backend `name`, by default the chosen one, without the chatter of its start."""
+    os.environ["KERAS_BACKEND"] = name or backend()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with _quiet():
+    with quiet():
         import keras
 
         keras.ops.zeros(())  # finds the devices
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Drop what is written to standard error, by native code too: TensorFlow's start-up lines heed no
     log level. An exception still comes through."""
     sys.stderr.flush()

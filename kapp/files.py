@@ -2,11 +2,12 @@
 
 import hashlib
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from kapp.errors import Failure
+from kapp.errors import Failure, WrongValue
 
 
 @contextmanager
@@ -61,3 +62,59 @@ def checksum(path: Path) -> str:
     """The SHA-256 of the file's bytes, in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def replacing_folder(folder: Path) -> Iterator[Path]:
+    """A temporary folder beside `folder` that takes its place, whole, when the block ends well; otherwise
+    what was there stays.
+
+    Raises:
+        Failure: it can't be written.
+    """
+    folder = folder.resolve()
+    partial = folder.with_name(f".{os.getpid()}-{folder.name}")
+    old = folder.with_name(f".{os.getpid()}-old-{folder.name}")
+    make_folder(folder.parent)
+    try:
+        partial.mkdir()
+        yield partial
+        if folder.exists():
+            folder.rename(old)
+        partial.rename(folder)
+    except OSError as error:
+        raise Failure(
+            f"cannot write {folder}: {error.strerror or error}. Free some room or choose another --out."
+        ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+        if old.exists() and not folder.exists():
+            old.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def refuse_folder(folder: Path, mark: str, what: str, overwrite: bool) -> None:
+    """Refuse to write `what` into `folder` where that would lose something.
+
+    Args:
+        mark: the name of a file that every earlier `what` holds.
+        overwrite: whether an earlier one may be replaced.
+
+    Raises:
+        WrongValue: a file, the current folder, a folder of other things, or an earlier one that isn't to be
+            replaced.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise WrongValue(f"{folder} is a file, not a folder. Choose another --out.")
+    if folder.resolve() == Path.cwd():
+        raise WrongValue(f"{folder} is where you are, and would be replaced. Choose another --out.")
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return
+    if not (folder / mark).is_file():
+        raise WrongValue(
+            f"{folder} holds files but no {what}: nothing there was touched. Choose another --out."
+        )
+    if not overwrite:
+        raise WrongValue(
+            f"{folder} holds an earlier {what}. Choose another --out, or --overwrite to replace it."
+        )

@@ -36,9 +36,14 @@ WRITTEN = ("config.json environment.json metrics.csv model.keras confusion.csv r
 
 def default_folder(recipe: str, names: Sequence[str], seed: int, config: Mapping) -> Path:
     """`runs/RECIPE-NAMES-sSEED-DIGEST`: the same experiment finds its folder again, no other does."""
-    words = "-".join([recipe, *(Path(name).stem.replace(":", "_") for name in names)])
+    words = "-".join([recipe, *map(file_name, names)])
     digest = hashlib.sha256(json.dumps(_experiment(config), sort_keys=True).encode()).hexdigest()
     return ROOT / f"{words}-s{seed}-{digest[:6]}"
+
+
+def file_name(name: str) -> str:
+    """What a folder is called after a network or a data set: cifar100_class1; mine, for npz:to/mine.npz."""
+    return Path(name).stem.replace(":", "_")
 
 
 def is_finished(folder: Path | str, config: Mapping) -> bool:

@@ -21,7 +21,7 @@ from kapp.papers import deep_and_convolutional as paper_d
 from kapp.recipes import train
 from kapp.recipes.settings import OpenCount, OpenSize, Settings, above_zero, at_least, filled, published
 from kapp.runs import Run, default_folder, is_finished
-from kapp.training import saved
+from kapp.training import pretrained
 
 QUICK = {"epochs": 12, "baseline_epochs": 12, "teacher_epochs": 7, "width": 0.125, "limit_train": 4000}
 
@@ -61,7 +61,7 @@ class Config(Settings):
         if not self.teacher:
             raise WrongValue("--teacher needs at least one name, run folder or .keras file.")
         for teacher in self.teacher:
-            saved.is_file(teacher, models.names())
+            pretrained.is_file(teacher, models.names())
         models.find(self.student)
         at_least(self, 1, "baseline_epochs", "teacher_epochs")
         at_least(self, 0, "teacher_seed")
@@ -92,16 +92,16 @@ class Config(Settings):
 def main(config: Config) -> Run:
     config = config.resolved()
     taught_by = [
-        saved.name(teacher) if saved.is_file(teacher, models.names()) else teacher
+        pretrained.name(teacher) if pretrained.is_file(teacher, models.names()) else teacher
         for teacher in config.teacher
     ]
     dataset = config.load(config.dataset)
-    files = [Path(teacher) for teacher in config.teacher if saved.is_file(teacher, models.names())]
+    files = [Path(teacher) for teacher in config.teacher if pretrained.is_file(teacher, models.names())]
     settings = {
         "recipe": "distill",
         "backend": cli.backend(),
         "data_sha256": dataset.checksum,
-        "teachers_sha256": [checksum(saved.file(path)) for path in files],
+        "teachers_sha256": [checksum(pretrained.file(path)) for path in files],
         **cli.as_json(config),
     }
     folder = config.out or default_folder(
@@ -110,7 +110,7 @@ def main(config: Config) -> Run:
     if config.overwrite or not is_finished(folder, settings):
         cli.start_keras()
         for path in files:  # an unfit teacher is refused before anything is written or trained
-            saved.load(path, dataset.image_shape, len(dataset.classes))
+            pretrained.load(path, dataset.image_shape, len(dataset.classes))
     run = Run.start(folder, settings, config.overwrite)
 
     networks = [find_or_train(teacher, config) for teacher in config.teacher]
@@ -146,7 +146,7 @@ def learn(config: Config, run: Run, settings: dict, dataset: Dataset, taught_by:
     run.write_environment(device.environment(dataset.checksum))
 
     student = models.build(config.student, width=config.width, seed=config.seed, **dataset.as_input)
-    networks = [saved.load(source, dataset.image_shape, len(dataset.classes)) for source in taught_by]
+    networks = [pretrained.load(source, dataset.image_shape, len(dataset.classes)) for source in taught_by]
     distiller = Distiller(student, networks, dataset, config.views, config.ensemble)
     distiller.compile(
         optimizers.make(how, epochs=config.epochs, steps_per_epoch=len(dataset.train) // how.batch_size),
@@ -171,7 +171,7 @@ def learn(config: Config, run: Run, settings: dict, dataset: Dataset, taught_by:
 def find_or_train(teacher: str, config: Config) -> Path:
     """The run folder or .keras file of `teacher`; a name of the catalogue is trained on labels unless its
     run is there."""
-    if saved.is_file(teacher, models.names()):
+    if pretrained.is_file(teacher, models.names()):
         return Path(teacher)
     return train.main(
         config.on_labels(

@@ -23,8 +23,8 @@ from kapp.papers import all_convolutional as paper_a
 from kapp.papers.training import Training
 from kapp.recipes import train
 from kapp.recipes.settings import OnLabels, OpenCount, OpenSize, Values, above_zero, at_least, filled
-from kapp.runs import Run, default_folder
-from kapp.training import saved
+from kapp.runs import Run, default_folder, file_name
+from kapp.training import pretrained
 
 QUICK = {
     "epochs": 15,
@@ -75,7 +75,7 @@ class Config(OnLabels):
         """The source, where it is a run folder or a file and not a data set."""
         if ":" in self.source:
             return None
-        return Path(self.source) if saved.is_file(self.source, sources.NAMES, "source") else None
+        return Path(self.source) if pretrained.is_file(self.source, sources.NAMES, "source") else None
 
     @property
     def source_name(self) -> str:
@@ -167,7 +167,7 @@ def main(config: Config) -> list[Run]:
     )
     runs = []
     for target, dataset in zip(config.target, datasets):
-        out = config.out / target.replace(":", "_") if config.out and len(datasets) > 1 else config.out
+        out = config.out / file_name(target) if config.out and len(datasets) > 1 else config.out
         runs += transfer(replace(config, target=(target,), out=out), dataset, source)
     from kapp.reporting import tables
 
@@ -182,7 +182,7 @@ def transfer(config: Config, dataset: Dataset, source: Path) -> list[Run]:
         "recipe": "transfer",
         "backend": cli.backend(),
         "data_sha256": dataset.checksum,
-        "source_sha256": checksum(saved.file(source)),
+        "source_sha256": checksum(pretrained.file(source)),
         **cli.as_json(config),
     }
     folder = config.out or default_folder(
@@ -225,7 +225,7 @@ def learn(config: Config, run: Run, facts: dict, dataset: Dataset, start: Path, 
     precision.use(config.precision)
     run.write_environment(device.environment(dataset.checksum))
 
-    network = saved.load(start, dataset.image_shape, role="source")
+    network = pretrained.load(start, dataset.image_shape, role="source")
     learner: Learner
     if phase == 1:
         parts = with_new_head(network, len(dataset.classes), config.head, config.seed)

@@ -48,14 +48,31 @@ def calibration_error(logits: np.ndarray, labels: np.ndarray, bins: int = 15) ->
         labels: (n,).
         bins: how many; 15 in the paper.
     """
-    confidence = np.exp(_log_softmax(logits).max(axis=1))
+    confidence, right, bin_of_row = _binned(logits, labels, bins)
     if not np.isfinite(confidence).all():
         return math.nan
-    right = np.argmax(logits, axis=1) == labels
-    # Bin m is ((m - 1) / bins, m / bins], open on the left as in the paper.
-    bin_of_row = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
     gaps = np.bincount(bin_of_row, weights=right - confidence, minlength=bins)
     return float(np.abs(gaps).sum() / len(labels))
+
+
+def calibration_bins(logits: np.ndarray, labels: np.ndarray, bins: int = 15) -> list[dict[str, float | None]]:
+    """The bins of `calibration_error`, the least confident first: where each begins and ends, how many
+    `images` it holds, their mean `confidence` and their `accuracy` (None in an empty one)."""
+    confidence, right, bin_of_row = _binned(logits, labels, bins)
+    rows: list[dict[str, float | None]] = []
+    for m in range(bins):
+        held = bin_of_row == m
+        means = [float(values[held].mean()) if held.any() else None for values in (confidence, right)]
+        rows += [
+            {
+                "from": m / bins,
+                "to": (m + 1) / bins,
+                "images": int(held.sum()),
+                "confidence": means[0],
+                "accuracy": means[1],
+            }
+        ]
+    return rows
 
 
 def confusion(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
@@ -73,6 +90,15 @@ def score(logits: np.ndarray, labels: np.ndarray) -> dict[str, float | list[floa
         "test_loss": cross_entropy(logits, labels),
         "calibration_error": calibration_error(logits, labels),
     }
+
+
+def _binned(logits: np.ndarray, labels: np.ndarray, bins: int) -> tuple[np.ndarray, ...]:
+    """Of each row: its greatest probability, whether it is right, and its bin."""
+    confidence = np.exp(_log_softmax(logits).max(axis=1))
+    right = np.argmax(logits, axis=1) == labels
+    # Bin m is ((m - 1) / bins, m / bins], open on the left as in the paper.
+    edges = np.ceil(np.nan_to_num(confidence) * bins).astype(int)
+    return confidence, right, np.clip(edges - 1, 0, bins - 1)
 
 
 def _log_softmax(logits: np.ndarray) -> np.ndarray:

@@ -1,53 +1,28 @@
-"""Where the compute is: one short function a backend."""
+"""Where Keras computes, and what `environment.json` says of it."""
 
-import os
 import platform
-import subprocess
 from collections.abc import Mapping
-from functools import cache
-from importlib import metadata
-from pathlib import Path
 
 import keras
 
 import kapp
+from kapp import machine
+from kapp.machine import commit
 
-
-def _tensorflow_gpu() -> str | None:
-    import tensorflow as tf
-
-    gpus = tf.config.list_physical_devices("GPU")
-    return tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU") if gpus else None
-
-
-def _jax_gpu() -> str | None:
-    import jax
-
-    first = jax.devices()[0]
-    return None if first.platform == "cpu" else first.device_kind
-
-
-def _torch_gpu() -> str | None:
-    import torch
-
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else None
-
-
-_gpu = {"tensorflow": _tensorflow_gpu, "jax": _jax_gpu, "torch": _torch_gpu}[keras.backend.backend()]
+__all__ = ["commit", "environment", "is_gpu", "name"]
 
 
 def is_gpu() -> bool:
-    return _gpu() is not None
+    return machine.gpu(keras.backend.backend()) is not None
 
 
 def name() -> str:
     """The accelerator's name, or the processor's with its number of cores."""
-    return _gpu() or f"{_processor()}, {_cores()} cores"
+    return machine.gpu(keras.backend.backend()) or machine.processor()
 
 
 def environment(data_sha256: str) -> Mapping[str, object]:
     """What `environment.json` says: enough to tell why two runs differ."""
-    packages = ("keras", "tensorflow", "jax", "torch", "numpy", "tensorflow-datasets")
     return {
         "kapp": kapp.__version__,
         "commit": commit(),
@@ -55,42 +30,7 @@ def environment(data_sha256: str) -> Mapping[str, object]:
         "platform": platform.platform(),
         "backend": keras.backend.backend(),
         "device": name(),
-        "threads": _cores(),
-        "versions": {package: _version(package) for package in packages},
+        "threads": machine.cores(),
+        "versions": machine.versions("keras", "tensorflow", "jax", "torch", "numpy", "tensorflow-datasets"),
         "data_sha256": data_sha256,
     }
-
-
-@cache
-def commit() -> str:
-    """The commit of the checkout that kapp runs from, "+" for changes since; "" outside one. Asked once,
-    before the checkout can move on under a long run."""
-    git = ["git", "-C", str(Path(kapp.__file__).parent)]
-    try:
-        head, changes = (
-            subprocess.run([*git, *words], capture_output=True, text=True, timeout=10, check=True).stdout
-            for words in (["rev-parse", "--short=12", "HEAD"], ["status", "--porcelain", "-uno"])
-        )
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    return head.strip() + ("+" if changes.strip() else "")
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _processor() -> str:
-    cpu = Path("/proc/cpuinfo")
-    if cpu.is_file():
-        for line in cpu.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None

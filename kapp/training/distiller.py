@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
 
 from kapp.data.epochs import Views
 from kapp.errors import WrongValue
+from kapp.models.saved import answers_in_probabilities
 from kapp.training import objectives
 from kapp.training.learner import Batch, Learner
 from kapp.training.objectives import Objective, cross_entropy
@@ -118,15 +118,6 @@ class Distiller(Learner):
         super().record(batch, logits, loss)
         agree = ops.equal(ops.argmax(batch.teacher_logits, axis=-1), ops.argmax(logits, axis=-1))
         self.agreement.update_state(ops.cast(agree, "float32"), sample_weight=batch.sample_weight)
-
-
-def answers_in_probabilities(network: keras.Model) -> bool:
-    """Whether `network` ends in a softmax, in whatever way it was written: its answers to a few images of
-    noise are tried."""
-    shape = [8, *(side or 32 for side in network.input_shape[1:])]
-    noise = np.random.default_rng(0).integers(0, 256, shape).astype("float32")
-    answers = ops.convert_to_numpy(ops.cast(network(noise, training=False), "float32"))
-    return bool((answers >= 0).all() and np.allclose(answers.sum(axis=-1), 1, atol=0.01))
 
 
 def _classes(network: keras.Model, role: str) -> int:

@@ -119,3 +119,14 @@ def test_score_holds_the_keys_of_a_result_ready_for_json():
     assert json.loads(json.dumps(score)) == score
     assert score["test_accuracy"] == scores.accuracy(LOGITS, LABELS)
     assert score["test_interval"] == list(scores.wilson_interval(round(200 * score["test_accuracy"]), 200))
+
+
+def test_the_bins_hold_every_row_and_make_up_the_calibration_error():
+    bins = scores.calibration_bins(LOGITS, LABELS, 10)
+    assert [row["from"] for row in bins] == [m / 10 for m in range(10)]
+    assert sum(row["images"] for row in bins) == 200
+    assert bins[0] == {"from": 0.0, "to": 0.1, "images": 0, "confidence": None, "accuracy": None}
+    held = [row for row in bins if row["images"]]
+    assert all(row["from"] < row["confidence"] <= row["to"] for row in held)
+    gaps = sum(row["images"] * abs(row["accuracy"] - row["confidence"]) for row in held)
+    assert gaps / 200 == pytest.approx(calibration_by_loops(LOGITS, LABELS, 10))

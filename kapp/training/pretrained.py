@@ -1,9 +1,9 @@
-"""Networks on disk: a run folder or a .keras file -> a network that can teach, or be built upon."""
+"""Networks trained before: a run folder or a .keras file -> one that can teach, or be built upon."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from kapp.errors import Failure, WrongValue, unknown
+from kapp.errors import WrongValue, unknown
 from kapp.runs import Run
 
 
@@ -55,7 +55,9 @@ def load(given: str | Path, image_shape: tuple[int, ...], classes: int | None = 
         WrongValue: another number of classes or size of image, or no functional model.
         Failure: the file is damaged, or holds code.
     """
-    network = _load(file(given))
+    from kapp.models import saved
+
+    network = saved.load(file(given))
     takes, gives = (getattr(network, name, None) for name in ("input_shape", "output_shape"))
     if not (isinstance(takes, tuple) and isinstance(gives, tuple) and len(gives) == 2):
         raise WrongValue(f"{role} {given} isn't a functional model that maps images to (n, classes).")
@@ -71,15 +73,3 @@ def load(given: str | Path, image_shape: tuple[int, ...], classes: int | None = 
 def file(given: str | Path) -> Path:
     """The .keras file of a run folder, or the file itself."""
     return Run(given).model_file if Path(given).is_dir() else Path(given)
-
-
-def _load(path: Path):
-    import keras
-
-    import kapp.models.pooling  # noqa: F401  (registers the layer that a file of ours may hold)
-
-    try:
-        return keras.models.load_model(path, compile=False, safe_mode=True)
-    except Exception as error:  # Keras raises what its zip, JSON, HDF5 and layers raise
-        first_line = str(error).strip().partition("\n")[0]
-        raise Failure(f"cannot load {path}: {first_line} Save it again with model.save().") from error

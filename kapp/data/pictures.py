@@ -1,0 +1,50 @@
+"""A folder of somebody's own pictures -> arrays, as a model wants them."""
+
+from pathlib import Path
+
+import numpy as np
+
+from kapp.errors import Failure, WrongValue
+
+SUFFIXES = (".png", ".jpg", ".jpeg")
+
+
+def find(folder: Path) -> list[Path]:
+    """The PNG and JPEG files in `folder`, by name.
+
+    Raises:
+        WrongValue: there is no such folder, or none in it.
+    """
+    if not folder.is_dir():
+        raise WrongValue(f"there is no folder {str(folder)!r} with pictures.")
+    found = sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+    )
+    if not found:
+        raise WrongValue(f"{folder} holds no picture: kapp reads {', '.join(SUFFIXES)}.")
+    return found
+
+
+def read(path: Path, image_shape: tuple[int, int, int]) -> np.ndarray:
+    """The picture at `path`, turned upright as its camera noted, in colour or grey as the model wants it, and
+    the whole of it resized, so that one of other proportions is squeezed: uint8 `image_shape`.
+
+    Raises:
+        Failure: it is damaged, larger than any photograph, or neither PNG nor JPEG.
+    """
+    from PIL import Image, ImageOps
+
+    height, width, channels = image_shape
+    try:
+        with Image.open(path, formats=("PNG", "JPEG")) as picture:
+            upright = ImageOps.exif_transpose(picture)
+            # Through RGBA, what is transparent becomes white and not whatever colour lies under it.
+            layered = upright.convert("RGBA")
+            ground = Image.new("RGBA", layered.size, "white")
+            opaque = Image.alpha_composite(ground, layered).convert("L" if channels == 1 else "RGB")
+            resized = opaque.resize((width, height), Image.Resampling.BICUBIC)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise Failure(f"cannot read the picture {path}: {error}. Remove it, or save it again.") from error
+    return np.asarray(resized, np.uint8).reshape(image_shape)
