@@ -187,7 +187,7 @@ def _verdict(run: Run, baseline: Run) -> str:
     changed = [
         f"{key.replace('_', ' ')} ({plain(labels.get(key))} on labels, {plain(taught.get(key))} distilled)"
         for key in tables.TRAINING
-        if labels.get(key) != taught.get(key)
+        if key in labels and key in taught and labels[key] != taught[key]
     ]
     if changed:
         sentences += [f"Beside the teaching, the two runs differ in {', '.join(changed)}."]
@@ -320,10 +320,7 @@ def _pairs(runs: Sequence[Run]) -> list[tuple[str, Run, Run]]:
 
 
 def _settings(run: Run) -> list[str]:
-    config = {
-        name: ", ".join(map(str, value)) if isinstance(value, list) else plain(value)
-        for name, value in run.config.items()
-    }
+    config = {name: plain(value) for name, value in run.config.items()}
     noted = ("precision", "backend", "device", "commit")
     ran = {key: plain(run.result.get(key)) for key in noted}
     return [
