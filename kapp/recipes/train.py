@@ -23,7 +23,7 @@ QUICK = {"epochs": 6, "width": 0.125, "limit_train": 4000}
 class Config(OnLabels):
     dataset: str = "cifar10"
     """cifar10; cifar100, cifar100:class1, cifar100:class2 or cifar100:CLASS,CLASS,...; shapes, shapes:near,
-    shapes:far; tfds:NAME; npz:PATH."""
+    shapes:far; tfds:NAME; npz:PATH; folder:PATH[@SIZE]."""
     model: str = "linear_3"
     """A network of the catalogue (python -m kapp.models), or a notation such as 512fc^2-10fc."""
 
