@@ -151,6 +151,16 @@ class Settings:
                     f"{_flag(name)} is {value}: it must be at least one batch, --batch-size {how.batch_size}."
                 )
 
+    def refuse_several_processes(self) -> None:
+        """Raises:
+        WrongValue: several processes are to train what they can't.
+        """
+        if self.process is not None:
+            raise WrongValue(
+                "--process is for kapp train: several processes train one network. Train the teacher or the "
+                "source with it first, and give its run."
+            )
+
     def join(self) -> None:
         """Meet the other processes, where there are any."""
         if self.process and self.coordinator:

@@ -85,6 +85,7 @@ class Config(OnLabels):
 
     def check(self) -> None:
         super().check()
+        self.refuse_several_processes()
         if self.source_file is None:
             sources.check(self.source)
         for target in self.target:
@@ -222,6 +223,7 @@ def learn(config: Config, run: Run, facts: dict, dataset: Dataset, start: Path, 
     how = config.phase(phase)
     views = Views(how.shift, config.flip)
     precision.use(config.precision)
+    config.spread()
     run.write_environment(device.environment(dataset.checksum))
 
     network = pretrained.load(start, dataset.image_shape, role="source")
