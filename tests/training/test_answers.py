@@ -18,7 +18,6 @@ from kapp.training import Distiller, TeacherAnswers, answers, pretrained
 from kapp.training.fit import fit
 from kapp.training.teachers import Teachers
 from tests.data.test_views import plainly
-from tests.training.test_steps import Losses
 
 VIEWS, SEED, BATCH = Views(1), 3, 20
 WITHIN_FLOAT16 = {"rtol": 2**-10, "atol": 1e-4}
@@ -87,7 +86,7 @@ def test_they_are_the_live_answers_within_float16(name, dataset, tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "validate_every"),
-    [*((name, None) for name in TEACHERS), ("two", 100)],  # 100: rounds begin in the middle of an epoch
+    [("one", None), ("softmax", None), ("two", 100)],  # 100: rounds begin in the middle of an epoch
 )
 def test_they_train_as_the_live_teachers_do(name, validate_every, dataset, tmp_path):
     networks, ensemble = TEACHERS[name]
@@ -109,22 +108,6 @@ def test_they_train_as_the_live_teachers_do(name, validate_every, dataset, tmp_p
     for name in ("agreement", "val_agreement"):
         np.testing.assert_allclose([r[name] for r in stored], [r[name] for r in live], atol=0.02)
     assert stored[-1]["loss"] < stored[0]["loss"]
-
-
-def test_each_steps_loss_is_that_of_the_live_teacher(dataset, student, tmp_path):
-    losses = []
-    weights = student.get_weights()
-    live = Distiller(student, teacher(), dataset, VIEWS)
-    stored = Distiller(student, answers=made(dataset, tmp_path))
-    stored.look_up(*shown(dataset))
-    for distiller in (live, stored):
-        student.set_weights(weights)
-        distiller.compile(keras.optimizers.SGD(0.05), objective="logit_mse")
-        feed = feeds.training(dataset.train.samples, BATCH, seed=SEED, views=VIEWS)
-        seen = Losses()
-        distiller.fit(feed, steps_per_epoch=8, verbose=0, shuffle=False, callbacks=[seen])
-        losses.append(seen.steps)
-    np.testing.assert_allclose(losses[1], losses[0], rtol=2e-3)
 
 
 def test_no_teacher_is_part_of_a_distiller_with_answers(dataset, student, tmp_path):
