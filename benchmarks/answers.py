@@ -4,16 +4,18 @@ the store against the teacher's forward passes alone.
     KERAS_BACKEND=tensorflow python benchmarks/answers.py --precision float32
 
 deep_resnet at a quarter of its width teaches linear_3 on random images of CIFAR-10's shape, batch 128. The
-ways take turns, and what is printed is the median of each and of their ratios turn by turn: on a busy machine
-only the ratios say anything.
+ways take turns, and what is printed is the median of each and of their ratios turn by turn, by the clock and
+by the processor time of all threads: on a busy machine only the ratios say anything.
 """
 
 import argparse
 import os
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
+from typing import Any, NamedTuple
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -37,7 +39,20 @@ def random_dataset(count: int) -> data.Dataset:
     return data.Dataset("random", images, labels, tuple("abcdefghij"), *parts)
 
 
-def seconds_of_an_epoch(learner: Learner, dataset: data.Dataset, epoch: int) -> float:
+class Taken(NamedTuple):
+    """Seconds."""
+
+    clock: float
+    processor: float
+
+
+def timed(work: Callable[[], Any]) -> Taken:
+    started = time.perf_counter(), time.process_time()
+    work()
+    return Taken(time.perf_counter() - started[0], time.process_time() - started[1])
+
+
+def an_epoch(learner: Learner, dataset: data.Dataset, epoch: int) -> Taken:
     steps = len(dataset.train) // BATCH
     shown = {"seed": 0, "views": VIEWS}
     feed = feeds.training(dataset.train.samples, BATCH, **shown, first_step=epoch * steps)
@@ -45,9 +60,7 @@ def seconds_of_an_epoch(learner: Learner, dataset: data.Dataset, epoch: int) -> 
     if getattr(learner, "answers", None) is not None:
         ready = [EpochAnswers(dataset.train.samples, BATCH, **shown, steps=steps)]
     how = {"steps_per_epoch": steps, "initial_epoch": epoch, "epochs": epoch + 1, "shuffle": False}
-    started = time.perf_counter()
-    learner.fit(feed, **how, verbose=0, callbacks=ready)
-    return time.perf_counter() - started
+    return timed(lambda: learner.fit(feed, **how, verbose=0, callbacks=ready))
 
 
 def training(teacher: keras.Model, dataset: data.Dataset, turns: int, folder: Path) -> None:
@@ -62,12 +75,10 @@ def training(teacher: keras.Model, dataset: data.Dataset, turns: int, folder: Pa
         learner.compile("adam")
     for epoch in range(turns + 1):
         answers.of(*shown(dataset, epoch))
-    taken: dict[str, list[float]] = {name: [] for name in ways}
+    taken: dict[str, list[Taken]] = {name: [] for name in ways}
     for epoch in range(turns + 1):
         for name, way in ways.items():
-            seconds = seconds_of_an_epoch(way, dataset, epoch)
-            if epoch > 0:  # the first compiles
-                taken[name].append(seconds)
+            taken[name].append(an_epoch(way, dataset, epoch))
     images = len(dataset.train) // BATCH * BATCH
     print_rates(taken, images)
     print_ratio("stored / labels", taken["labels"], taken["stored"])
@@ -77,16 +88,13 @@ def training(teacher: keras.Model, dataset: data.Dataset, turns: int, folder: Pa
 def filling(teacher: keras.Model, dataset: data.Dataset, turns: int, folder: Path) -> None:
     answers = TeacherAnswers([teacher], dataset, VIEWS, folder=folder)
     teacher.compile(jit_compile=keras.backend.backend() == "jax")  # without XLA: convolutions, on CPUs
-    taken: dict[str, list[float]] = {"forward alone": [], "filling": []}
+    taken: dict[str, list[Taken]] = {"forward alone": [], "filling": []}
     for epoch in range(100, 101 + turns):
-        started = time.perf_counter()
-        teacher.predict(dataset.images, batch_size=BULK, verbose=0)
-        between = time.perf_counter()
-        answers.of(*shown(dataset, epoch))
-        ended = time.perf_counter()
-        if epoch > 100:  # the first compiles
-            taken["forward alone"].append(between - started)
-            taken["filling"].append(ended - between)
+        asked = shown(dataset, epoch)
+        taken["forward alone"].append(
+            timed(lambda: teacher.predict(dataset.images, batch_size=BULK, verbose=0))
+        )
+        taken["filling"].append(timed(lambda asked=asked: answers.of(*asked)))
     print_rates(taken, len(dataset.train))
     print_ratio("filling / forward alone", taken["forward alone"], taken["filling"])
 
@@ -96,14 +104,19 @@ def shown(dataset: data.Dataset, epoch: int) -> tuple[np.ndarray, np.ndarray]:
     return dataset.train.samples[order], view
 
 
-def print_rates(taken: dict[str, list[float]], images: int) -> None:
-    for name, seconds in taken.items():
-        print(f"  {name:24} {images / median(seconds):8,.0f} images/s, median of {len(seconds)}")
+def print_rates(taken: dict[str, list[Taken]], images: int) -> None:
+    for name, turns in taken.items():
+        later = [turn.clock for turn in turns[1:]]  # the first compiles
+        print(f"  {name:24} {images / median(later):8,.0f} images/s, median of {len(later)}")
 
 
-def print_ratio(name: str, before: list[float], after: list[float]) -> None:
-    ratios = [b / a for b, a in zip(before, after)]
-    print(f"  {name:24} {median(ratios):8.2f} of the speed ({min(ratios):.2f} to {max(ratios):.2f})")
+def print_ratio(name: str, before: list[Taken], after: list[Taken]) -> None:
+    pairs = list(zip(before, after))[1:]
+    clock, processor = ([b[i] / a[i] for b, a in pairs] for i in range(2))
+    print(
+        f"  {name:24} {median(clock):8.2f} of the speed by the clock ({min(clock):.2f} to {max(clock):.2f}), "
+        f"{median(processor):.2f} by processor time ({min(processor):.2f} to {max(processor):.2f})"
+    )
 
 
 def main() -> None:
