@@ -29,7 +29,7 @@ FORMAT = 1  # to be raised when views, answers or the file come to mean somethin
 class TeacherAnswers:
     """The answers of `Teachers` to every view of the training images of `dataset` and to its other images as
     they are: float16 logits, each computed when it is first asked for, in bulk, and read from disk ever after
-    (Urban et al. 2016, section 2.1, stored the averaged logits of an ensemble for 160 epochs).
+    (Urban et al. 2016 stored the averaged logits of an ensemble for 160 epochs of augmented images).
 
     They lie in `folder`/DIGEST/answers.npy, uint16 (rows, classes + 1): the bits of the logits and a check
     number, 0 where the answer is still missing. DIGEST is that of store.json beside it: the teachers, the
@@ -37,8 +37,8 @@ class TeacherAnswers:
     Processes may share it: one at a time computes, and no answer changes once it is there.
 
     Args:
-        teachers: run folders and .keras files, loaded only when an answer is missing; or networks, as for
-            `Teachers`.
+        teachers: one or several run folders or .keras files, loaded only when an answer is missing, or networks
+            as for `Teachers`.
         dataset, views: as for `Learner`.
         ensemble: as for `Teachers`.
         folder: answers/ in the data cache by default.
@@ -49,12 +49,13 @@ class TeacherAnswers:
 
     def __init__(
         self,
-        teachers: Sequence[Path | keras.Model],
+        teachers: Path | keras.Model | Sequence[Path | keras.Model],
         dataset: Dataset,
         views: Views | None = None,
         ensemble: str = "logits",
         folder: Path | None = None,
     ):
+        teachers = [teachers] if isinstance(teachers, Path | keras.Model) else list(teachers)
         if not teachers:
             raise WrongValue("TeacherAnswers needs at least one teacher.")
         check_ensemble(ensemble)

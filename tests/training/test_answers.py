@@ -174,7 +174,7 @@ def test_what_is_other_has_another_store(dataset, tiny_npz, tmp_path):
     assert (
         made(dataset, tmp_path, ensemble="probabilities").file == stores[0].file
     )  # of one teacher it's the same
-    assert made(dataset, tmp_path).file == stores[0].file
+    assert made(dataset, tmp_path, one).file == stores[0].file
 
 
 def test_a_network_that_is_trained_on_keeps_its_earlier_answers_apart(dataset, tmp_path):
