@@ -37,8 +37,8 @@ class TeacherAnswers:
     Processes may share it: one at a time computes, and no answer changes once it is there.
 
     Args:
-        teachers: one or several run folders or .keras files, loaded only when an answer is missing, or networks
-            as for `Teachers`.
+        teachers: one or several run folders or .keras files, loaded only when an answer is missing; or
+            networks, as for `Teachers`.
         dataset, views: as for `Learner`.
         ensemble: as for `Teachers`.
         folder: answers/ in the data cache by default.
