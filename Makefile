@@ -12,7 +12,7 @@ demo: .venv/installed
 	$(BIN)/python -m kapp.recipes.distill --teacher deep_resnet --dataset shapes --quick
 
 transfer-demo: .venv/installed
-	$(BIN)/python -m kapp.recipes.transfer --model teacher_1 --source shapes --target shapes:near shapes:far --quick
+	$(BIN)/python -m kapp.recipes.transfer --model shallow_resnet --source shapes --target shapes:near shapes:far --quick
 
 test: .venv/installed
 	$(BIN)/python -m pytest

@@ -91,7 +91,8 @@ def load(
     """The data set called `name`, split.
 
     Args:
-        name: cifar10, cifar100[:CLASSES], shapes, shapes:near, shapes:far, tfds:NAME or npz:PATH.
+        name: cifar10, cifar100[:CLASSES], shapes, shapes:near, shapes:far, tfds:NAME, npz:PATH or
+            folder:PATH[@SIZE].
         seed: of the split, which is stratified: each part holds the classes in proportion.
         data_dir: see `sources.arrays`.
         validation: images taken from the training set to select by; a fifth by default, as in paper D

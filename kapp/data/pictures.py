@@ -7,6 +7,8 @@ import numpy as np
 from kapp.errors import Failure, WrongValue
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
+FORMATS = ("PNG", "JPEG")
+UNREADABLE = (OSError, ValueError, SyntaxError)
 
 
 def find(folder: Path) -> list[Path]:
@@ -27,6 +29,22 @@ def find(folder: Path) -> list[Path]:
     return found
 
 
+def size(path: Path) -> tuple[int, int]:
+    """Height and width of the picture at `path`, upright, in pixels.
+
+    Raises:
+        Failure: as `read`.
+    """
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(path, formats=FORMATS) as picture:
+            width, height = ImageOps.exif_transpose(picture).size
+    except (*UNREADABLE, Image.DecompressionBombError) as error:
+        raise _unreadable(path, error) from error
+    return height, width
+
+
 def read(path: Path, image_shape: tuple[int, int, int]) -> np.ndarray:
     """The picture at `path`, turned upright as its camera noted, in colour or grey as the model wants it, and
     the whole of it resized, so that one of other proportions is squeezed: uint8 `image_shape`.
@@ -38,13 +56,17 @@ def read(path: Path, image_shape: tuple[int, int, int]) -> np.ndarray:
 
     height, width, channels = image_shape
     try:
-        with Image.open(path, formats=("PNG", "JPEG")) as picture:
+        with Image.open(path, formats=FORMATS) as picture:
             upright = ImageOps.exif_transpose(picture)
             # Through RGBA, what is transparent becomes white and not whatever colour lies under it.
             layered = upright.convert("RGBA")
             ground = Image.new("RGBA", layered.size, "white")
             opaque = Image.alpha_composite(ground, layered).convert("L" if channels == 1 else "RGB")
             resized = opaque.resize((width, height), Image.Resampling.BICUBIC)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise Failure(f"cannot read the picture {path}: {error}. Remove it, or save it again.") from error
+    except (*UNREADABLE, Image.DecompressionBombError) as error:
+        raise _unreadable(path, error) from error
     return np.asarray(resized, np.uint8).reshape(image_shape)
+
+
+def _unreadable(path: Path, error: Exception) -> Failure:
+    return Failure(f"cannot read the picture {path}: {error}. Remove it, or save it again.")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kapp.data import shapes
+from kapp.data import folders, shapes
 from kapp.data.cache import Arrays, cached
 from kapp.errors import Failure, WrongValue, unknown
 
@@ -32,7 +32,7 @@ NAMES = (
     "shapes:near",
     "shapes:far",
 )
-FORMS = ", or cifar100:CLASS,CLASS,..., or tfds:NAME, or npz:PATH"
+FORMS = ", or cifar100:CLASS,CLASS,..., or tfds:NAME, or npz:PATH, or folder:PATH[@SIZE]"
 DOWNLOADS = "https://storage.googleapis.com"  # where tensorflow-datasets keeps its data
 
 
@@ -43,10 +43,12 @@ def check(name: str) -> None:
         WrongValue: an unknown name, or a file that isn't there.
     """
     kind, _, rest = name.partition(":")
-    if name not in NAMES and not (kind in ("tfds", "npz", "cifar100") and rest):
+    if name not in NAMES and not (kind in ("tfds", "npz", "folder", "cifar100") and rest):
         raise unknown("data set", name, NAMES, FORMS)
     if kind == "npz" and not Path(rest).is_file():
         raise WrongValue(f"there is no file {rest!r} for the data set {name!r}.")
+    if kind == "folder":
+        folders.parse(rest)
 
 
 def check_folder(data_dir: str | None) -> None:
@@ -68,7 +70,7 @@ def arrays(name: str, data_dir: str | None = None) -> Arrays:
     """The decoded images of the data set called `name`.
 
     Args:
-        name: one of `NAMES`, cifar100:CLASS,CLASS,..., tfds:NAME or npz:PATH.
+        name: one of `NAMES`, cifar100:CLASS,CLASS,..., tfds:NAME, npz:PATH or folder:PATH[@SIZE].
         data_dir: where tensorflow-datasets and the array cache keep their files; see `home`.
 
     Raises:
@@ -77,20 +79,24 @@ def arrays(name: str, data_dir: str | None = None) -> Arrays:
     """
     check(name)
     check_folder(data_dir)
-    folder = home(data_dir)
+    place = home(data_dir)
     kind, _, rest = name.partition(":")
     make: Callable[[], Arrays]
     match kind:
         case "npz":
             return _npz(Path(rest))  # decoded already: no second copy
+        case "folder":
+            folder = folders.parse(rest)
+            name = f"folder-{folder.path.resolve().name}-{folders.digest(folder)}"
+            make = partial(folders.arrays, folder)
         case "shapes":
             name = f"{name}-{shapes.VERSION}"
             make = partial(_shapes, rest or "shapes")
         case "cifar100" if rest:
             return _subset(arrays(kind, data_dir), CIFAR100.get(rest, rest).split(","))
         case _:
-            make = partial(_tfds, rest or name, folder)
-    return cached(folder / "arrays" / re.sub(r"[^\w.-]", "_", name), make)
+            make = partial(_tfds, rest or name, place)
+    return cached(place / "arrays" / re.sub(r"[^\w.-]", "_", name), make)
 
 
 def _shapes(kind: str) -> Arrays:

@@ -33,7 +33,7 @@ QUICK = {"epochs": 12, "baseline_epochs": 12, "teacher_epochs": 7, "width": 0.12
 class Config(Settings):
     dataset: str = "cifar10"
     """cifar10; cifar100, cifar100:class1, cifar100:class2 or cifar100:CLASS,CLASS,...; shapes, shapes:near,
-    shapes:far; tfds:NAME; npz:PATH."""
+    shapes:far; tfds:NAME; npz:PATH; folder:PATH[@SIZE]."""
     teacher: tuple[str, ...] = ("deep_resnet",)
     """One or several: names of the catalogue, run folders, .keras files."""
     student: str = "linear_3"

@@ -35,7 +35,7 @@ class Config:
 
 
 def main(config: Config) -> None:
-    from kapp.reporting import pages
+    from kapp.reporting import summary
 
     given = [Run(folder) for folder in config.runs]
     # A transfer's first phase belongs to it.
@@ -43,7 +43,7 @@ def main(config: Config) -> None:
     for run in runs:
         if not run.finished:
             print(f"{run.folder}: unfinished, left out")
-    pages.summary_page(runs, config.out, config.title, config.note)
+    summary.summary_page(runs, config.out, config.title, config.note)
     print(f"report: {config.out / 'README.md'}")
 
 

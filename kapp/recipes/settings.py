@@ -1,13 +1,14 @@
 """The settings that all training recipes share."""
 
 import math
+import re
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
 
-from kapp import cli, data, models
+from kapp import cli, data, models, processes
 from kapp.data import Views, sources
 from kapp.errors import WrongValue
 from kapp.models.departures import REWRITINGS
@@ -73,6 +74,13 @@ class Settings:
     """Validate each time that many images were trained on (default: once an epoch)."""
     limit_train: OpenCount = None
     """Train on that many images at most, and select by a quarter as many."""
+    devices: Literal["one", "all"] = "one"
+    """all: share each batch among all devices (with KERAS_BACKEND=jax)."""
+    coordinator: Annotated[str | None, _open("HOST:PORT")] = None
+    """Where several processes meet, which all run the same command: an address of the first
+    (docs/scaling.md)."""
+    process: Annotated[str | None, _open("K/N")] = None
+    """Which of them this is, from 0/N to N-1/N."""
     out: OpenFolder = None
     """The run folder (default: runs/NAME, the same for the same experiment)."""
     overwrite: bool = False
@@ -100,6 +108,19 @@ class Settings:
         at_least(self, 1, "epochs", "batch_size", "limit_train", "milestones", "validate_every")
         at_least(self, 0, "momentum", "weight_decay", "warmup_epochs", "seed", "shift", "validation")
         above_zero(self, "learning_rate", "width", "rates")
+        if (self.coordinator is None) != (self.process is None):
+            raise WrongValue("--coordinator HOST:PORT and --process K/N go together.")
+        if self.process is not None:
+            processes.parse(self.process)
+            if not re.fullmatch(r"[^:]+:\d+", self.coordinator or ""):
+                raise WrongValue(f"--coordinator is {self.coordinator}: it must be HOST:PORT.")
+            if self.devices != "all":
+                raise WrongValue("--process goes with --devices all.")
+        if self.devices == "all" and cli.backend() != "jax":
+            raise WrongValue(
+                f"--devices all is for KERAS_BACKEND=jax: on {cli.backend()}, Keras can't share a batch "
+                "among devices."
+            )
         if self.rates and self.learning_rate not in (None, self.rates[0]):
             raise WrongValue("--rates are the learning rates themselves: leave out --learning-rate.")
 
@@ -129,6 +150,18 @@ class Settings:
                 raise WrongValue(
                     f"{_flag(name)} is {value}: it must be at least one batch, --batch-size {how.batch_size}."
                 )
+
+    def join(self) -> None:
+        """Meet the other processes, where there are any."""
+        if self.process and self.coordinator:
+            processes.join(self.coordinator, processes.parse(self.process))
+
+    def spread(self) -> None:
+        """Use all devices, where that is wanted."""
+        if self.devices == "all":
+            from kapp.training import parallel
+
+            parallel.use_all(self.training.batch_size)
 
     def load(self, name: str) -> data.Dataset:
         """The data set called `name`, split as these settings say.

@@ -7,9 +7,10 @@ leaves runs/train-linear_3-cifar10-s0-.../ with result.json, model.keras and rep
 --dataset shapes --quick takes under a minute.
 """
 
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
-from kapp import cli, models
+from kapp import cli, models, processes
 from kapp.data import Dataset, sources
 from kapp.papers import all_convolutional as paper_a
 from kapp.papers import deep_and_convolutional as paper_d
@@ -23,7 +24,7 @@ QUICK = {"epochs": 6, "width": 0.125, "limit_train": 4000}
 class Config(OnLabels):
     dataset: str = "cifar10"
     """cifar10; cifar100, cifar100:class1, cifar100:class2 or cifar100:CLASS,CLASS,...; shapes, shapes:near,
-    shapes:far; tfds:NAME; npz:PATH."""
+    shapes:far; tfds:NAME; npz:PATH; folder:PATH[@SIZE]."""
     model: str = "linear_3"
     """A network of the catalogue (python -m kapp.models), or a notation such as 512fc^2-10fc."""
 
@@ -48,6 +49,7 @@ def paper_epochs(model: str) -> int:
 
 def main(config: Config) -> Run:
     config = config.resolved()
+    config.join()
     dataset = config.load(config.dataset)
     settings = {
         "recipe": "train",
@@ -56,15 +58,16 @@ def main(config: Config) -> Run:
         **cli.as_json(config),
     }
     folder = config.out or default_folder("train", [config.model, config.dataset], config.seed, settings)
-    run = Run.start(folder, settings, config.overwrite)
-    with run.alone():
+    processes.first_does(lambda: Run.start(folder, settings, config.overwrite))
+    run = Run(folder)
+    with run.alone() if processes.is_first() else nullcontext():
         if run.finished:
             print(f"{config.model}: finished already", flush=True)
         else:
             learn(config, run, settings, dataset)
     from kapp.reporting import pages
 
-    if not run.report_file.is_file():
+    if processes.is_first() and not run.report_file.is_file():
         run.write_report(pages.run_page(run))
     print(f"{config.model}: {run.result['test_accuracy']:.1%} of test images, {run.report_file}", flush=True)
     return run
@@ -79,7 +82,8 @@ def learn(config: Config, run: Run, settings: dict, dataset: Dataset) -> None:
     assert config.epochs  # resolved
     how = config.training
     dtype = precision.use(config.precision)
-    run.write_environment(device.environment(dataset.checksum))
+    config.spread()
+    processes.first_does(lambda: run.write_environment(device.environment(dataset.checksum)))
 
     network = config.build(config.model, dataset)
     learner = Learner(network, dataset, config.views)

@@ -27,15 +27,14 @@ from kapp.runs import Run, default_folder, file_name
 from kapp.training import pretrained
 
 QUICK = {
-    "epochs": 15,
+    "epochs": 12,
     "head_epochs": 20,
-    "scratch_epochs": 25,
+    "scratch_epochs": 20,
     "source_epochs": 7,
     "source_images": 4000,
     "limit_train": 800,
     "width": 0.125,
 }
-FINER = 0.2  # phase 2's learning rate, of that from scratch
 
 
 @dataclass(frozen=True)
@@ -52,9 +51,9 @@ class Config(OnLabels):
     head_epochs: OpenCount = None
     """Epochs of phase 1; --epochs are those of phase 2 (default of both: 50, as in paper A)."""
     head_learning_rate: OpenSize = None
-    """Of phase 1 (default: --learning-rate, which is that of the source and from scratch)."""
+    """Of phase 1 (default: --learning-rate, which is that of the source and from scratch, as in paper A)."""
     whole_learning_rate: OpenSize = None
-    """Of phase 2 (default: a fifth of --learning-rate)."""
+    """Of phase 2 (default: the same)."""
     head_shift: int = 0
     """Crops move by up to that many pixels in phase 1. Where its views are few, their features are computed
     once."""
@@ -114,7 +113,7 @@ class Config(OnLabels):
         assert config.epochs
         config = replace(config, **filled(config, self.as_its_paper(model or "all_cnn_c", config.epochs)))
         rate = config.training.learning_rate
-        rates = {"head_learning_rate": rate, "whole_learning_rate": FINER * rate}
+        rates = {"head_learning_rate": rate, "whole_learning_rate": rate}
         return replace(config, **filled(config, rates))
 
     @property

@@ -149,6 +149,8 @@ def amount(count: float) -> str:
 
 def plain(value: Any) -> str:
     """A value as people write it: no trailing .0, nothing for a missing one."""
+    if isinstance(value, list):
+        return " ".join(map(plain, value))
     if pd.isna(value):
         return ""
     return f"{value:.10g}" if isinstance(value, float) else str(value)
@@ -162,7 +164,8 @@ def _row(run: Run) -> dict[str, Any]:
         "run": run.name,
         "teachers": "+".join(result.get("teachers") or []),
         "teacher": "+".join(result.get("teacher") or []),  # as it was given: a name, a run, a file
-        **{name: _words(result.get(name)) for name in ("departures", "milestones", "rates")},
+        # Lists as one value, to group rows by.
+        **{name: plain(result.get(name)) for name in ("departures", "milestones", "rates")},
         "low": low,
         "high": high,
         "images_per_second": result.get("train_images_per_second"),
@@ -207,11 +210,6 @@ def _published(row: dict) -> tuple[str, str]:
         return "", ""
     text = f"{100 * figure.accuracy:.2f}%, {figure.epochs} epochs"
     return paper, text if comparable else f"({text})"
-
-
-def _words(values: Iterable[Any] | None) -> str:
-    """A list as one value, to group rows by."""
-    return " ".join(map(plain, values or []))
 
 
 def _mean(share: float, spread: float) -> str:

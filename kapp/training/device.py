@@ -8,6 +8,7 @@ import keras
 import kapp
 from kapp import machine
 from kapp.machine import commit
+from kapp.training import parallel
 
 __all__ = ["commit", "environment", "is_gpu", "name"]
 
@@ -30,6 +31,7 @@ def environment(data_sha256: str) -> Mapping[str, object]:
         "platform": platform.platform(),
         "backend": keras.backend.backend(),
         "device": name(),
+        "devices": parallel.devices(),
         "threads": machine.cores(),
         "versions": machine.versions("keras", "tensorflow", "jax", "torch", "numpy", "tensorflow-datasets"),
         "data_sha256": data_sha256,

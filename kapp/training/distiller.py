@@ -12,6 +12,7 @@ from kapp.errors import WrongValue
 from kapp.training import objectives, steps
 from kapp.training.learner import Batch, Learner
 from kapp.training.objectives import Objective, cross_entropy
+from kapp.training.parallel import shared
 from kapp.training.teachers import Teachers, classes
 
 if TYPE_CHECKING:
@@ -126,7 +127,8 @@ class Distiller(Learner):
                 "stored answers are those to the data set's own images: feed indices (kapp.data.feeds), "
                 "or give the Distiller its teachers to learn from images of yours."
             )
-        return batch._replace(teacher_logits=ops.cast(ops.take(self.shown, x["sample"], axis=0), "float32"))
+        answers = ops.take(self.shown, shared(x)["sample"], axis=0)
+        return batch._replace(teacher_logits=ops.cast(answers, "float32"))
 
     def sample_losses(self, batch: Batch, logits: Any) -> Any:
         losses = self.objective(batch.teacher_logits, logits)

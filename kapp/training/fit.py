@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from kapp import processes
 from kapp.callbacks import DeadLoss, Divergence, EpochAnswers, ExactResume, MetricsFile, Progress, Speed
 from kapp.data import Dataset, Split, feeds
 from kapp.errors import Failure
@@ -58,6 +59,11 @@ def fit(
         learner.look_up(**feeds.indices(looked_at.samples, learner.views))
         shown = dataset.train.samples, batch_size
         teaching = [EpochAnswers(*shown, seed=seed, views=learner.views, steps=steps)]
+    keeps = [
+        MetricsFile(run, epochs_a_row=steps / in_epoch),
+        Progress(rounds, steps, learner.network.name, epochs_a_row=steps / in_epoch),
+        resume,  # last: what it says is done must be on disk
+    ]
     learner.fit(
         feeds.training(
             dataset.train.samples, batch_size, seed=seed, views=learner.views, first_step=done * steps
@@ -73,11 +79,10 @@ def fit(
             Divergence(run),
             DeadLoss(run, feeds.indices(looked_at.samples[:LOOKED_AT], learner.views)),
             Speed(steps * batch_size),
-            MetricsFile(run, epochs_a_row=steps / in_epoch),
-            Progress(rounds, steps, learner.network.name, epochs_a_row=steps / in_epoch),
-            resume,  # last: what it says is done must be on disk
+            *(keeps if processes.is_first() else []),
         ],
     )
+    processes.wait()  # for the last epoch's files
 
 
 def finish(learner: Learner, dataset: Dataset, run: Run, facts: Mapping[str, Any]) -> None:
@@ -94,6 +99,8 @@ def finish(learner: Learner, dataset: Dataset, run: Run, facts: Mapping[str, Any
     best = max(rows, key=lambda row: row["val_accuracy"]) if selected else rows[-1]
     restore(learner.network, run)
     logits = predict(learner, dataset.test)
+    if not processes.is_first():
+        return processes.wait()
     labels = dataset.test.labels
     counts = scores.confusion(labels, logits.argmax(axis=-1), len(dataset.classes))
     run.write_confusion(counts, dataset.classes)
@@ -117,6 +124,7 @@ def finish(learner: Learner, dataset: Dataset, run: Run, facts: Mapping[str, Any
         }
     )
     run.checkpoint_file.unlink(missing_ok=True)
+    processes.wait()
 
 
 def predict(learner: Learner, split: Split) -> np.ndarray:

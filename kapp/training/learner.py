@@ -11,6 +11,7 @@ from kapp.data.views import show
 from kapp.errors import WrongValue
 from kapp.training import steps
 from kapp.training.objectives import cross_entropy
+from kapp.training.parallel import shared, whole
 
 
 class Batch(NamedTuple):
@@ -74,11 +75,14 @@ class Learner(keras.Model):
 
     def call(self, inputs: Any, training: bool = False) -> Any:
         """Logits (n, classes) of images, or of a batch of indices."""
-        return self.answer(self.given(inputs), training)
+        return whole(self.answer(self.given(inputs), training))
 
     def given(self, x: Any) -> Any:
         """What the network is given of images, or of a batch of indices, which become images here."""
-        return show(self.images, x["sample"], x["view"], self.views) if self.is_indices(x) else x
+        if not self.is_indices(x):
+            return x
+        batch = shared(x)
+        return show(self.images, batch["sample"], batch["view"], self.views)
 
     def answer(self, given: Any, training: bool) -> Any:
         """Logits (n, classes)."""

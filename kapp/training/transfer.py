@@ -13,6 +13,7 @@ from kapp.data.views import show
 from kapp.errors import WrongValue, unknown
 from kapp.models.layers import he_normal, seeds_of
 from kapp.training.learner import Learner
+from kapp.training.parallel import shared
 
 HEADS = ("linear", "mlp")
 LARGEST_TABLE = 2**30  # bytes
@@ -91,7 +92,8 @@ class HeadLearner(Learner):
     def given(self, x: Any) -> Any:
         if self.table is None or not self.is_indices(x):
             return self.parts.body(super().given(x), training=False)
-        row = ops.take(self.rows, x["sample"] * self.views.count + x["view"], axis=0)
+        batch = shared(x)
+        row = ops.take(self.rows, batch["sample"] * self.views.count + batch["view"], axis=0)
         return ops.take(self.table, row, axis=0)
 
     def answer(self, given: Any, training: bool) -> Any:

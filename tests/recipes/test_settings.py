@@ -87,7 +87,9 @@ def test_the_phases_of_a_transfer():
     config = transfer.Config(model="all_cnn_c", epochs=35, head_epochs=7).resolved()
     head, whole = config.phase(1), config.phase(2)
     assert (head.learning_rate, head.milestones, head.shift) == (0.05, (4, 5, 6), 0)
-    assert (whole.learning_rate, whole.milestones, whole.shift) == (pytest.approx(0.01), (20, 25, 30), 5)
+    assert (whole.learning_rate, whole.milestones, whole.shift) == (0.05, (20, 25, 30), 5)
+    finer = transfer.Config(whole_learning_rate=0.01, head_learning_rate=0.1).resolved()
+    assert [finer.phase(number).learning_rate for number in (1, 2)] == [0.1, 0.01]
     scratch = config.on_labels("shapes:near", config.scratch_epochs)
     assert (scratch.epochs, scratch.training) == (350, paper_a.TRAINING)
     other = transfer.Config(model="all_cnn_c", epochs=10, head_epochs=20, milestones=(5,)).resolved()

@@ -143,7 +143,7 @@ def test_a_figure_that_cannot_be_written_is_a_failure(make_run, tmp_path):
 
 def test_reporting_needs_neither_keras_nor_pyplots_global_state():
     command = (
-        "import sys; from kapp.reporting import pages; "
+        "import sys; from kapp.reporting import pages, summary; "
         "print({'keras', 'tensorflow', 'matplotlib.pyplot'} & set(sys.modules))"
     )
     loaded = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True)

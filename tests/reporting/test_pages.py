@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from kapp.errors import WrongValue
-from kapp.reporting import pages, tables
+from kapp.reporting import pages, summary, tables
 
 
 def unpadded(page: str) -> str:
@@ -112,7 +112,7 @@ def test_summary_page_holds_every_run_and_pairs_the_curves(three, make_run, tmp_
     (unfinished.folder / "result.json").unlink()
     runs = [*three, seed, other, unfinished]
     out = tmp_path / "reports" / "first"
-    page = pages.summary_page(runs, out)
+    page = summary.summary_page(runs, out)
 
     assert (out / "README.md").read_text(encoding="utf-8") == page
     assert_links_hold(page, out, 5)
@@ -133,7 +133,7 @@ def test_summary_page_holds_every_run_and_pairs_the_curves(three, make_run, tmp_
 
 def test_summary_page_of_nothing_is_refused(tmp_path):
     with pytest.raises(WrongValue, match="no finished run"):
-        pages.summary_page([], tmp_path / "out")
+        summary.summary_page([], tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -192,7 +192,7 @@ def test_transfer_page_without_scratch_and_without_validation_images(transferred
 def test_summary_page_draws_each_transfer(transferred, tmp_path):
     runs = [*transferred(), *transferred("npz:far", 0.6)]
     out = tmp_path / "summary"
-    page = pages.summary_page(runs, out)
+    page = summary.summary_page(runs, out)
     assert_links_hold(page, out, 4)
     names = {path.name for path in (out / "figures").iterdir()}
     assert {f"phases-all_cnn_c-cifar10-npz_{part}-linear.png" for part in ("near", "far")} <= names

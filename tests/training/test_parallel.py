@@ -1,0 +1,121 @@
+"""One batch shared among devices, and among processes: the same training as on one device. JAX alone can, so
+that these commands run on it whatever the backend of this process."""
+
+import csv
+import os
+import socket
+import subprocess
+import sys
+from importlib.util import find_spec
+
+import keras
+import numpy as np
+import pytest
+
+from kapp.errors import WrongValue
+from kapp.recipes import train
+from kapp.runs import Run
+
+needs_jax = pytest.mark.skipif(find_spec("jax") is None, reason="JAX isn't installed")
+NETWORK = "6c-mp-d0.3-8fc-3fc"  # batch normalisation, whose mean is over the whole batch, and dropout
+
+
+def command(npz, out, *more: object) -> list[str]:
+    words = f"-m kapp.recipes.train --model {NETWORK} --epochs 3 --batch-size 20 --optimizer sgd"
+    return [sys.executable, *words.split(), "--dataset", f"npz:{npz}", "--out", str(out), *map(str, more)]
+
+
+def started(words: list[str], devices: int = 1) -> subprocess.Popen:
+    forced = {"KERAS_BACKEND": "jax", "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+    return subprocess.Popen(
+        words, env={**os.environ, **forced}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def ended(process: subprocess.Popen) -> str:
+    out, err = process.communicate(timeout=240)
+    assert process.returncode == 0, err
+    return out
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def trajectory(run: Run) -> np.ndarray:
+    with open(run.metrics_file) as file:
+        rows = list(csv.DictReader(file))
+    names = ("loss", "accuracy", "val_loss", "val_accuracy")
+    return np.array([[float(row[name]) for name in names] for row in rows])
+
+
+def weights(run: Run) -> list[np.ndarray]:
+    return keras.models.load_model(run.model_file, compile=False).get_weights()
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory, tiny_npz) -> Run:
+    folder = tmp_path_factory.mktemp("alone") / "run"
+    ended(started(command(tiny_npz, folder)))
+    return Run(folder)
+
+
+def assert_the_same(run: Run, alone: Run) -> None:
+    np.testing.assert_allclose(trajectory(run), trajectory(alone), rtol=1e-4)
+    for one, other in zip(weights(run), weights(alone), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-5)
+    assert run.result["test_accuracy"] == alone.result["test_accuracy"]
+
+
+@needs_jax
+def test_two_devices_train_as_one_does(alone, tiny_npz, tmp_path):
+    out = ended(started(command(tiny_npz, tmp_path / "run", "--devices", "all"), devices=2))
+    run = Run(tmp_path / "run")
+    assert_the_same(run, alone)
+    assert run.environment["devices"] == 2
+    assert "report.md" in out
+
+
+@needs_jax
+def test_two_processes_train_as_one_does_and_the_first_speaks(alone, tiny_npz, tmp_path):
+    meeting = ("--devices", "all", "--coordinator", f"127.0.0.1:{free_port()}")
+    both = [
+        started(command(tiny_npz, tmp_path / "run", *meeting, "--process", f"{k}/2"), devices=1)
+        for k in range(2)
+    ]
+    first, second = map(ended, both)
+    run = Run(tmp_path / "run")
+    assert_the_same(run, alone)
+    assert run.environment["devices"] == 2
+    assert "report.md" in first
+    assert "run" not in second  # but for what the library that connects them prints
+
+
+@needs_jax
+def test_a_batch_that_cannot_be_divided_is_refused(tiny_npz, tmp_path):
+    process = started(command(tiny_npz, tmp_path / "run", "--devices", "all"), devices=3)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert "--batch-size is 20: it must be a multiple of the 3 devices" in err
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"coordinator": "127.0.0.1:1234"}, "--coordinator HOST:PORT and --process K/N go together"),
+        ({"coordinator": "here", "process": "0/2"}, "--coordinator is here: it must be HOST:PORT"),
+        ({"coordinator": "a:1", "process": "2/2"}, "--process is 2/2: it must be K/N with K from 0 to N - 1"),
+        ({"coordinator": "a:1", "process": "0/2"}, "--process goes with --devices all"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(settings, message):
+    with pytest.raises(WrongValue, match=message):
+        train.Config(**settings).check()
+
+
+def test_a_backend_that_cannot_share_is_refused(monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
+    with pytest.raises(WrongValue, match="on tensorflow, Keras can't share a batch among devices"):
+        train.Config(devices="all").check()
