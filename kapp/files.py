@@ -1,5 +1,6 @@
 """Files that are either whole or absent."""
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -56,6 +57,22 @@ def make_folder(folder: Path) -> None:
         raise Failure(
             f"cannot write to {folder}: permission denied. Choose another place with --out or --data-dir."
         )
+
+
+@contextmanager
+def alone(folder: Path, waiting: str) -> Iterator[None]:
+    """Keep other processes from such a block with the same `folder` meanwhile; wait for one that is in its
+    own, and say so with the line `waiting`."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(waiting, flush=True)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)  # and with it goes the lock, also when the process is killed
 
 
 def checksum(path: Path) -> str:

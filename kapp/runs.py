@@ -12,17 +12,15 @@ report.md          what happened
 """
 
 import csv
-import fcntl
 import hashlib
 import json
-import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kapp.errors import Failure, WrongValue
-from kapp.files import make_folder, replacing, write_text
+from kapp.files import alone, make_folder, replacing, write_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -99,19 +97,9 @@ class Run:
         (folder / "figures").mkdir(exist_ok=True)
         return cls(folder)
 
-    @contextmanager
-    def alone(self) -> Iterator[None]:
+    def alone(self) -> AbstractContextManager[None]:
         """Keep other processes from training in this folder meanwhile; wait for one that is."""
-        folder = os.open(self.folder, os.O_RDONLY)
-        try:
-            try:
-                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                print(f"waiting for another process that trains in {self.folder}", flush=True)
-                fcntl.flock(folder, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(folder)  # and with it goes the lock, also when the process is killed
+        return alone(self.folder, f"waiting for another process that trains in {self.folder}")
 
     @property
     def config_file(self) -> Path:

@@ -61,13 +61,17 @@ def check_folder(data_dir: str | None) -> None:
         raise WrongValue(f"there is no folder {data_dir!r}: give --data-dir a folder that exists.")
 
 
+def home(data_dir: str | None = None) -> Path:
+    """Where data sets are kept: `data_dir`, by default $KAPP_DATA_DIR, or else ~/.cache/kapp."""
+    return Path(data_dir or os.environ.get("KAPP_DATA_DIR") or Path.home() / ".cache" / "kapp")
+
+
 def arrays(name: str, data_dir: str | None = None) -> Arrays:
     """The decoded images of the data set called `name`.
 
     Args:
         name: one of `NAMES`, cifar100:CLASS,CLASS,..., tfds:NAME, npz:PATH or folder:PATH[@SIZE].
-        data_dir: where tensorflow-datasets and the array cache keep their files; by default
-            $KAPP_DATA_DIR, or else ~/.cache/kapp.
+        data_dir: where tensorflow-datasets and the array cache keep their files; see `home`.
 
     Raises:
         WrongValue: an unknown name, or a file whose arrays aren't images and labels.
@@ -75,7 +79,7 @@ def arrays(name: str, data_dir: str | None = None) -> Arrays:
     """
     check(name)
     check_folder(data_dir)
-    home = Path(data_dir or os.environ.get("KAPP_DATA_DIR") or Path.home() / ".cache" / "kapp")
+    place = home(data_dir)
     kind, _, rest = name.partition(":")
     make: Callable[[], Arrays]
     match kind:
@@ -91,8 +95,8 @@ def arrays(name: str, data_dir: str | None = None) -> Arrays:
         case "cifar100" if rest:
             return _subset(arrays(kind, data_dir), CIFAR100.get(rest, rest).split(","))
         case _:
-            make = partial(_tfds, rest or name, home)
-    return cached(home / "arrays" / re.sub(r"[^\w.-]", "_", name), make)
+            make = partial(_tfds, rest or name, place)
+    return cached(place / "arrays" / re.sub(r"[^\w.-]", "_", name), make)
 
 
 def _shapes(kind: str) -> Arrays:

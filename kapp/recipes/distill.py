@@ -11,7 +11,7 @@ deep_resnet at 91.54%. All of them are trained alike: for a teacher trained in a
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from kapp import cli, models
 from kapp.data import Dataset, sources
@@ -22,6 +22,9 @@ from kapp.recipes import train
 from kapp.recipes.settings import OpenCount, OpenSize, Settings, above_zero, at_least, filled, published
 from kapp.runs import Run, default_folder, is_finished
 from kapp.training import pretrained
+
+if TYPE_CHECKING:
+    from kapp.training import TeacherAnswers
 
 QUICK = {"epochs": 12, "baseline_epochs": 12, "teacher_epochs": 7, "width": 0.125, "limit_train": 4000}
 
@@ -54,6 +57,10 @@ class Config(Settings):
     """Width of a teacher that has no run yet (default: --width)."""
     teacher_seed: int = 0
     """Seed of a teacher that has no run yet: students of all seeds share it."""
+    teaching: Literal["stored", "live"] = "stored"
+    """stored: compute each of the teachers' answers once, many at a time, and keep them below --data-dir for
+    every student, seed and run (143 MB for CIFAR-10): less work from the first epoch on, none where they are
+    there. live: ask the teachers in every step, as is done where the answers would take more than 2 GiB."""
 
     def check(self) -> None:
         super().check()
@@ -109,8 +116,10 @@ def main(config: Config) -> Run:
     )
     if config.overwrite or not is_finished(folder, settings):
         cli.start_keras()
-        for path in files:  # an unfit teacher is refused before anything is written or trained
-            pretrained.load(path, dataset.image_shape, len(dataset.classes))
+        # An unfit teacher is refused before anything is written or trained; those that taught before are fit.
+        if not (len(files) == len(config.teacher) and answers_of(files, config, dataset).begun):
+            for path in files:
+                pretrained.load(path, dataset.image_shape, len(dataset.classes))
     run = Run.start(folder, settings, config.overwrite)
 
     networks = [find_or_train(teacher, config) for teacher in config.teacher]
@@ -146,8 +155,17 @@ def learn(config: Config, run: Run, settings: dict, dataset: Dataset, taught_by:
     run.write_environment(device.environment(dataset.checksum))
 
     student = models.build(config.student, width=config.width, seed=config.seed, **dataset.as_input)
-    networks = [pretrained.load(source, dataset.image_shape, len(dataset.classes)) for source in taught_by]
-    distiller = Distiller(student, networks, dataset, config.views, config.ensemble)
+    answers = answers_of(taught_by, config, dataset)
+    stored = config.teaching == "stored" and answers.storable
+    if config.teaching == "stored" and not stored:
+        print(f"{answers.size / 2**30:.1f} GiB of answers are too many to store: asking live", flush=True)
+    if stored:
+        distiller = Distiller(student, answers=answers)
+    else:
+        networks = [
+            pretrained.load(source, dataset.image_shape, len(dataset.classes)) for source in taught_by
+        ]
+        distiller = Distiller(student, networks, dataset, config.views, config.ensemble)
     distiller.compile(
         optimizers.make(how, epochs=config.epochs, steps_per_epoch=len(dataset.train) // how.batch_size),
         objective=config.objective,
@@ -165,7 +183,16 @@ def learn(config: Config, run: Run, settings: dict, dataset: Dataset, taught_by:
         seed=config.seed,
         validate_every=config.validate_every,
     )
-    finish(distiller, dataset, run, {**settings, "model": config.student, "precision": dtype})
+    facts = {"model": config.student, "precision": dtype, "teaching": "stored" if stored else "live"}
+    finish(distiller, dataset, run, {**settings, **facts})
+
+
+def answers_of(taught_by: Sequence[Path], config: Config, dataset: Dataset) -> "TeacherAnswers":
+    """What the networks in `taught_by` answer, kept where the data is."""
+    from kapp.training import TeacherAnswers
+
+    folder = sources.home(config.data_dir) / "answers"
+    return TeacherAnswers(taught_by, dataset, config.views, config.ensemble, folder)
 
 
 def find_or_train(teacher: str, config: Config) -> Path:

@@ -1,23 +1,27 @@
 """The Distiller: a Learner whose student learns from teachers."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from kapp.data.epochs import Views
 from kapp.errors import WrongValue
-from kapp.models.saved import answers_in_probabilities
-from kapp.training import objectives
+from kapp.training import objectives, steps
 from kapp.training.learner import Batch, Learner
 from kapp.training.objectives import Objective, cross_entropy
+from kapp.training.parallel import shared
+from kapp.training.teachers import Teachers, classes
 
-SMALLEST = 1e-7  # probability of which a logarithm is taken
+if TYPE_CHECKING:
+    from kapp.training.answers import TeacherAnswers
 
 
 class Distiller(Learner):
-    """Trains `student` to match `teachers`, through `compile` and `fit`.
+    """Trains `student` to match teachers, through `compile` and `fit`: live ones, asked in every step, or
+    stored answers, which take no teacher at all.
 
     Args:
         student: the network that learns, in place; images to logits (n, classes).
@@ -26,36 +30,48 @@ class Distiller(Learner):
         dataset, views: as for `Learner`.
         ensemble: what is averaged over several teachers, "logits" (Urban et al. 2016) or
             "probabilities".
+        answers: in place of all these but the student. Batches of indices only; what they show must have been
+            given to `look_up` before, as `kapp.callbacks.EpochAnswers` does.
 
     Raises:
-        WrongValue: no teacher, one that isn't functional, another number of classes, an unknown `ensemble`.
+        WrongValue: no teacher, one that isn't functional, another number of classes, an unknown `ensemble`;
+            or teachers and answers.
     """
 
     def __init__(
         self,
         student: keras.Model,
-        teachers: keras.Model | Sequence[keras.Model],
+        teachers: keras.Model | Sequence[keras.Model] = (),
         dataset: Any = None,
         views: Views | None = None,
         ensemble: str = "logits",
+        *,
+        answers: "TeacherAnswers | None" = None,
     ):
-        super().__init__(student, dataset, views)
-        teachers = [teachers] if isinstance(teachers, keras.Model) else list(teachers)
-        if not teachers:
-            raise WrongValue("a Distiller needs at least one teacher.")
-        classes = _classes(student, "student")
-        for teacher in teachers:
-            if _classes(teacher, "teacher") != classes:
+        if answers is None:
+            super().__init__(student, dataset, views)
+            self.teach = Teachers(teachers, ensemble)
+            _check_classes(self.teach.classes, f"teacher {self.teach.networks[0].name!r}", student)
+        else:
+            if teachers or dataset or views:
                 raise WrongValue(
-                    f"teacher {teacher.name!r} knows {teacher.output_shape[-1]} classes, "
-                    f"student {student.name!r} {classes}: they must be the same."
+                    "a Distiller with answers takes no teachers, data set or views: they have theirs."
                 )
-        if ensemble not in ("logits", "probabilities"):
-            raise WrongValue(f"ensemble is {ensemble!r}: logits or probabilities.")
-        self.teachers = tuple(_frozen_copy(teacher) for teacher in teachers)
-        self.probabilistic = tuple(answers_in_probabilities(teacher) for teacher in teachers)
-        self.ensemble = ensemble
+            super().__init__(student, answers.dataset, answers.views)
+            _check_classes(answers.classes, "the teacher of the answers", student)
+            # A row an image, that of the view in which it is shown next: an epoch shows it once. Where none
+            # was looked up the loss is NaN.
+            self._shown = np.full((len(answers.dataset.images), answers.classes), np.nan, np.float16)
+            self.shown = keras.Variable(
+                self._shown, dtype="float16", trainable=False, autocast=False, name="shown"
+            )
+        self.answers = answers
         self.agreement = keras.metrics.Mean(name="agreement")
+
+    @property
+    def teachers(self) -> tuple[keras.Model, ...]:
+        """The copies that are asked live."""
+        return self.teach.networks if self.answers is None else ()
 
     def compile(
         self,
@@ -88,24 +104,31 @@ class Distiller(Learner):
     def metrics(self) -> list[keras.Metric]:
         return [*super().metrics, self.agreement]
 
+    def look_up(self, sample: np.ndarray, view: np.ndarray) -> None:
+        """Have the stored answers to these views ready for the steps to come; those to other images stay.
+
+        Args:
+            sample, view: integers (n,), each sample once.
+
+        Raises:
+            Failure: as `TeacherAnswers.of` does.
+        """
+        assert self.answers is not None
+        self._shown[sample] = self.answers.of(sample, view)
+        steps.assign(self, self.shown, self._shown)
+
     def prepare(self, data: Any) -> Batch:
         batch = super().prepare(data)
-        return batch._replace(teacher_logits=self.teach(batch.given))
-
-    def teach(self, images: Any) -> Any:
-        """The teachers' answer to `images`: logits (n, classes), in inference mode."""
-        answers = []
-        for teacher, probabilistic in zip(self.teachers, self.probabilistic):
-            answer = ops.cast(teacher(images, training=False), "float32")
-            # The logarithms of probabilities are logits of the same probabilities.
-            answers.append(ops.log(ops.maximum(answer, SMALLEST)) if probabilistic else answer)
-        if len(answers) == 1:
-            return answers[0]
-        if self.ensemble == "logits":
-            return ops.mean(ops.stack(answers), axis=0)
-        # The mean of the log-probabilities' exponentials, taken in logarithms: no underflow.
-        log_p = ops.log_softmax(ops.stack(answers))
-        return ops.logsumexp(log_p, axis=0) - ops.log(float(len(answers)))
+        if self.answers is None:
+            return batch._replace(teacher_logits=self.teach(batch.given))
+        x, *_ = keras.utils.unpack_x_y_sample_weight(data)
+        if not self.is_indices(x):
+            raise WrongValue(
+                "stored answers are those to the data set's own images: feed indices (kapp.data.feeds), "
+                "or give the Distiller its teachers to learn from images of yours."
+            )
+        answers = ops.take(self.shown, shared(x)["sample"], axis=0)
+        return batch._replace(teacher_logits=ops.cast(answers, "float32"))
 
     def sample_losses(self, batch: Batch, logits: Any) -> Any:
         losses = self.objective(batch.teacher_logits, logits)
@@ -120,23 +143,9 @@ class Distiller(Learner):
         self.agreement.update_state(ops.cast(agree, "float32"), sample_weight=batch.sample_weight)
 
 
-def _classes(network: keras.Model, role: str) -> int:
-    shape = getattr(network, "output_shape", None) if network.built else None
-    if not (isinstance(network, keras.Model) and isinstance(shape, tuple) and len(shape) == 2):
+def _check_classes(known: int, teacher: str, student: keras.Model) -> None:
+    if classes(student, "student") != known:
         raise WrongValue(
-            f"{role} {network.name!r} must be a functional model, or a Sequential one with an Input, "
-            "that maps images to (n, classes)."
+            f"{teacher} knows {known} classes, student {student.name!r} {classes(student, 'student')}: "
+            "they must be the same."
         )
-    return shape[-1]
-
-
-def _frozen_copy(teacher: keras.Model) -> keras.Model:
-    """A copy to teach with, its weights out of the optimiser's reach, so that the caller's own model is
-    neither frozen nor held."""
-    copy = keras.models.clone_model(teacher)
-    copy.set_weights(teacher.get_weights())
-    for layer in copy._flatten_layers():
-        if hasattr(layer, "finalize_state"):  # an adapted Normalization computes with what it derives here
-            layer.finalize_state()
-    copy.trainable = False
-    return copy

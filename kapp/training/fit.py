@@ -10,13 +10,14 @@ import keras
 import numpy as np
 
 from kapp import processes
-from kapp.callbacks import DeadLoss, Divergence, ExactResume, MetricsFile, Progress, Speed
+from kapp.callbacks import DeadLoss, Divergence, EpochAnswers, ExactResume, MetricsFile, Progress, Speed
 from kapp.data import Dataset, Split, feeds
 from kapp.errors import Failure
 from kapp.models.networks import flops
 from kapp.reporting import scores
 from kapp.runs import Run
 from kapp.training import device
+from kapp.training.distiller import Distiller
 from kapp.training.learner import Learner
 
 SCORING_BATCH = 500
@@ -53,6 +54,11 @@ def fit(
     done = resume.restore(learner)
     if done == rounds:
         return
+    teaching = []
+    if isinstance(learner, Distiller) and learner.answers is not None:
+        learner.look_up(**feeds.indices(looked_at.samples, learner.views))
+        shown = dataset.train.samples, batch_size
+        teaching = [EpochAnswers(*shown, seed=seed, views=learner.views, steps=steps)]
     keeps = [
         MetricsFile(run, epochs_a_row=steps / in_epoch),
         Progress(rounds, steps, learner.network.name, epochs_a_row=steps / in_epoch),
@@ -69,6 +75,7 @@ def fit(
         shuffle=False,
         verbose=0,
         callbacks=[
+            *teaching,
             Divergence(run),
             DeadLoss(run, feeds.indices(looked_at.samples[:LOOKED_AT], learner.views)),
             Speed(steps * batch_size),

@@ -1,4 +1,5 @@
-"""One gradient step and one scoring step, per backend: what `train_step` and `test_step` are.
+"""One gradient step and one scoring step, per backend: what `train_step` and `test_step` are; how a network
+that only answers is compiled; and how a variable is set between two steps.
 
 A step prepares its batch (gather the images, ask the teachers), outside of any gradient, then takes the
 loss and updates. Keras passes (data) on TensorFlow and PyTorch, and (state, data) on JAX, where a step is
@@ -13,18 +14,25 @@ import keras
 Step = Callable[..., Any]
 
 
-def tensorflow_compilation(learner: Any, run_eagerly: bool, jit_compile: bool | str) -> bool:
+def tensorflow_answering(network: keras.Model) -> bool:
     """XLA where it pays. On CPUs it makes matrix products faster and convolutions slower: two cores,
     batch 128, float32: linear_3 3,850 images/s with it and 1,750 without, deep_resnet at a quarter of its
-    width 190 and 250. Only the student's part is compiled so: its teachers may be of the other kind."""
+    width 190 and 250."""
+    import tensorflow as tf
+
+    layers = network._flatten_layers()
+    pays = bool(tf.config.list_physical_devices("GPU")) or not any(
+        isinstance(layer, keras.layers.Conv2D) for layer in layers
+    )
+    return pays and all(layer.supports_jit for layer in layers)
+
+
+def tensorflow_compilation(learner: Any, run_eagerly: bool, jit_compile: bool | str) -> bool:
+    """Only the student's part is compiled with XLA: its teachers may be of the other kind."""
     import tensorflow as tf
 
     if jit_compile == "auto":
-        layers = learner.network._flatten_layers()
-        pays = bool(tf.config.list_physical_devices("GPU")) or not any(
-            isinstance(layer, keras.layers.Conv2D) for layer in layers
-        )
-        jit_compile = pays and all(layer.supports_jit for layer in layers)
+        jit_compile = tensorflow_answering(learner.network)
 
     def update(batch: Any) -> None:
         with tf.GradientTape() as tape:
@@ -36,6 +44,10 @@ def tensorflow_compilation(learner: Any, run_eagerly: bool, jit_compile: bool | 
     return False
 
 
+def tensorflow_assign(learner: Any, variable: keras.Variable, value: Any) -> None:
+    variable.assign(value)
+
+
 def tensorflow_train(learner: Any, data: Any) -> dict:
     learner.update(learner.prepare(data))
     return learner.get_metrics_result()
@@ -44,6 +56,10 @@ def tensorflow_train(learner: Any, data: Any) -> dict:
 def tensorflow_test(learner: Any, data: Any) -> dict:
     learner.batch_loss(learner.prepare(data), training=False)
     return learner.get_metrics_result()
+
+
+def torch_answering(network: keras.Model) -> str:
+    return "auto"
 
 
 def torch_compilation(learner: Any, run_eagerly: bool, jit_compile: bool | str) -> bool | str:
@@ -64,6 +80,8 @@ def torch_train(learner: Any, data: Any) -> dict:
 
 
 torch_test = tensorflow_test
+torch_assign = tensorflow_assign
+jax_answering = torch_answering
 
 
 def jax_compilation(learner: Any, run_eagerly: bool, jit_compile: bool | str) -> bool | str:
@@ -88,6 +106,11 @@ def jax_test(learner: Any, state: tuple, data: Any) -> tuple[dict, tuple]:
     return logs, (state[0], non_trainable, metrics)
 
 
+def jax_assign(learner: Any, variable: keras.Variable, value: Any) -> None:
+    learner.jax_state_sync()  # between two steps of `fit` the variables' values are elsewhere
+    variable.assign(value)
+
+
 def _jax_loss(learner: Any, state: tuple, data: Any, training: bool) -> tuple[Any, tuple]:
     """The loss, and the variables' values after it."""
     variables = learner.trainable_variables, learner.non_trainable_variables, learner.metrics_variables
@@ -99,9 +122,15 @@ def _jax_loss(learner: Any, state: tuple, data: Any, training: bool) -> tuple[An
     return loss, (*after, logs)
 
 
-_STEPS: dict[str, tuple[Step, Step, Step]] = {
-    "tensorflow": (tensorflow_compilation, tensorflow_train, tensorflow_test),
-    "torch": (torch_compilation, torch_train, torch_test),
-    "jax": (jax_compilation, jax_train, jax_test),
+_STEPS: dict[str, tuple[Step, Step, Step, Step, Step]] = {
+    "tensorflow": (
+        tensorflow_answering,
+        tensorflow_compilation,
+        tensorflow_train,
+        tensorflow_test,
+        tensorflow_assign,
+    ),
+    "torch": (torch_answering, torch_compilation, torch_train, torch_test, torch_assign),
+    "jax": (jax_answering, jax_compilation, jax_train, jax_test, jax_assign),
 }
-compilation, train, test = _STEPS[keras.backend.backend()]
+answering, compilation, train, test, assign = _STEPS[keras.backend.backend()]
