@@ -64,6 +64,7 @@ class Config(Settings):
 
     def check(self) -> None:
         super().check()
+        self.refuse_several_processes()
         sources.check(self.dataset)
         if not self.teacher:
             raise WrongValue("--teacher needs at least one name, run folder or .keras file.")
@@ -152,6 +153,7 @@ def learn(config: Config, run: Run, settings: dict, dataset: Dataset, taught_by:
     assert config.epochs and config.width  # resolved
     how = config.training
     dtype = precision.use(config.precision)
+    config.spread()
     run.write_environment(device.environment(dataset.checksum))
 
     student = models.build(config.student, width=config.width, seed=config.seed, **dataset.as_input)
