@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import logging
 import math
 import os
 import sys
@@ -124,6 +125,7 @@ def start_keras(name: str | None = None) -> None:
     """Import Keras on the backend `name`, by default the chosen one, without the chatter of its start."""
     os.environ["KERAS_BACKEND"] = name or backend()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # two networks scored in a row aren't a mistake
     with quiet():
         import keras
 
