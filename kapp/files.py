@@ -1,5 +1,6 @@
 """Files that are either whole or absent."""
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -56,6 +57,21 @@ def make_folder(folder: Path) -> None:
         raise Failure(
             f"cannot write to {folder}: permission denied. Choose another place with --out or --data-dir."
         )
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Keep other processes that ask for the same out of `folder` meanwhile; wait for one that is there."""
+    held = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"waiting for another process that trains in {folder}", flush=True)
+            fcntl.flock(held, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(held)  # and with it goes the lock, also when the process is killed
 
 
 def checksum(path: Path) -> str:

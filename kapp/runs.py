@@ -12,17 +12,15 @@ report.md          what happened
 """
 
 import csv
-import fcntl
 import hashlib
 import json
-import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kapp.errors import Failure, WrongValue
-from kapp.files import make_folder, replacing, write_text
+from kapp.files import alone_in, make_folder, replacing, write_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -99,19 +97,9 @@ class Run:
         (folder / "figures").mkdir(exist_ok=True)
         return cls(folder)
 
-    @contextmanager
-    def alone(self) -> Iterator[None]:
+    def alone(self) -> AbstractContextManager[None]:
         """Keep other processes from training in this folder meanwhile; wait for one that is."""
-        folder = os.open(self.folder, os.O_RDONLY)
-        try:
-            try:
-                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                print(f"waiting for another process that trains in {self.folder}", flush=True)
-                fcntl.flock(folder, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(folder)  # and with it goes the lock, also when the process is killed
+        return alone_in(self.folder)
 
     @property
     def config_file(self) -> Path:
@@ -181,6 +169,12 @@ class Run:
             write_text(folder / name, text + "\n")
         for name in ("metrics.csv", "confusion.csv"):
             write_text(folder / name, (self.folder / name).read_text(encoding="utf-8"))
+
+    def forget_network(self) -> None:
+        """Remove the network and its checkpoint, which are most of the folder; what tells how it went stays."""
+        for path in (self.model_file, self.checkpoint_file, self.phase1 / "model.keras"):
+            path.unlink(missing_ok=True)
+        (self.phase1 / "checkpoints" / "latest.npz").unlink(missing_ok=True)
 
     def write_environment(self, environment: Mapping[str, Any]) -> None:
         write_text(self.folder / "environment.json", json.dumps(environment, indent=2) + "\n")

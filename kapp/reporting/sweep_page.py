@@ -1,0 +1,2 @@
+def sweep_page(sweep):
+    return "todo\n"
