@@ -13,8 +13,8 @@ class Failure(RuntimeError):
 
 
 class Untrainable(Failure):
-    """A training that can't go on with its settings: its loss isn't finite, or its network died. A sweep learns
-    from it and goes on."""
+    """A training that can't go on with its settings: its loss isn't finite, or its network died. A sweep
+    learns from it and goes on."""
 
 
 def unknown(what: str, received: str, accepted: Iterable[str], more: str = "") -> WrongValue:

@@ -171,7 +171,7 @@ class Run:
             write_text(folder / name, (self.folder / name).read_text(encoding="utf-8"))
 
     def forget_network(self) -> None:
-        """Remove the network and its checkpoint, which are most of the folder; what tells how it went stays."""
+        """Remove the network and its checkpoint, most of the folder; what tells how it went stays."""
         for path in (self.model_file, self.checkpoint_file, self.phase1 / "model.keras"):
             path.unlink(missing_ok=True)
         (self.phase1 / "checkpoints" / "latest.npz").unlink(missing_ok=True)

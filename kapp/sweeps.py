@@ -97,7 +97,7 @@ class Sweep:
             held = _read(path)
             differing = [key for key in {**held, **settings} if held.get(key) != settings.get(key)]
             if differing:
-                changes = ", ".join(f"{key}: {held.get(key)!r} -> {settings.get(key)!r}" for key in differing)
+                changes = ", ".join(f"{k}: {held.get(k)!r} -> {settings.get(k)!r}" for k in differing)
                 raise WrongValue(
                     f"{folder} holds another sweep ({changes}). Choose another --out, or --overwrite to start "
                     "anew."

@@ -61,6 +61,8 @@ def linear(relative: Sequence[float], budget: int, inputs: int, classes: int) ->
         best = better
     if parameters(best, inputs, classes) > (1 + NEAR) * budget and max(best) == 1:
         smallest = parameters(best, inputs, classes)
-        raise WrongValue(f"a budget of {budget:,} parameters is too small: {len(best)} hidden layers of one unit "
-                         f"have {smallest:,}.")  # fmt: skip
+        raise WrongValue(
+            f"a budget of {budget:,} parameters is too small: {len(best)} hidden layers of one unit "
+            f"have {smallest:,}."
+        )
     return "-".join([*(f"{n}fc" for n in best), f"{classes}fc"])

@@ -117,8 +117,8 @@ def last_counted(steps: Sequence[Step]) -> int:
 
 
 def with_dropout(notation: str, rate: float) -> str:
-    """`notation` with dropout of probability `rate` after each hidden fully connected layer or, where there is
-    none, before the layer of the classes; a rate of 0 adds nothing.
+    """`notation` with dropout of probability `rate` after each hidden fully connected layer or, where there
+    is none, before the layer of the classes; a rate of 0 adds nothing.
 
     Raises:
         WrongValue: it has dropout already, or isn't a notation.

@@ -173,8 +173,8 @@ def learn(
     taught_by: Sequence[Path],
     trial_epochs: int | None = None,
 ) -> None:
-    """Train the student of the networks in `taught_by`, on from where `run` stands, and score it; or only train
-    it up to epoch `trial_epochs`."""
+    """Train the student of the networks in `taught_by`, on from where `run` stands, and score it; or only
+    train it up to epoch `trial_epochs`."""
     cli.start_keras()
     from kapp.training import Distiller, device, optimizers, precision
     from kapp.training.fit import finish, fit

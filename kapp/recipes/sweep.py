@@ -2,10 +2,10 @@
 
     python -m kapp.recipes.sweep distill --teacher deep_resnet --student linear_3 --tuner bayesian --trials 30
 
-searches what no flag fixes, with KerasTuner, as Urban et al. 2016 did. The first word names the recipe: train,
-distill or transfer. Trials are chosen by validation images; the best alone is scored on test images, once. Leaves
-sweeps/NAME/ with a run folder a trial, best.json, which the recipe runs as it is (--config), and report.md. On two
-CPU cores `sweep train --dataset shapes --quick` takes under three minutes.
+searches what no flag fixes, with KerasTuner, as Urban et al. 2016 did. The first word names the recipe:
+train, distill or transfer. Trials are chosen by validation images; the best alone is scored on test images,
+once. Leaves sweeps/NAME/ with a run folder a trial, best.json, which the recipe runs as it is (--config), and
+report.md. On two CPU cores `sweep train --dataset shapes --quick` takes under three minutes.
 """
 
 import json
@@ -24,7 +24,7 @@ from kapp.errors import Failure, Untrainable, WrongValue, unknown
 from kapp.files import make_folder, write_text
 from kapp.recipes import distill, train, transfer
 from kapp.recipes.settings import OpenCount, at_least
-from kapp.runs import is_finished
+from kapp.runs import Run, is_finished
 from kapp.sweeps import Sweep, Trial, best, default_folder, digest
 from kapp.training import pretrained
 from kapp.tuning import space, trials, workers
@@ -32,7 +32,7 @@ from kapp.tuning.oracle import Oracle, check_installed
 from kapp.tuning.search import Outcome, Search
 
 TRIALS, QUICK_TRIALS = 30, 6
-# What is searched by default where the network and the training have it; layers and widths when they are named.
+# What is searched by default, where the network and the training have it; the rest when it is named.
 SEARCHED = {
     "train": "learning_rate momentum weight_decay dropout".split(),
     "distill": "learning_rate momentum weight_decay dropout label_weight temperature".split(),
@@ -114,19 +114,28 @@ class Sweeping:
 
 @dataclass(frozen=True)
 class Train(Sweeping, train.Config):
-    recipe, module, field, word = "train", train, "model", " train"
+    recipe: ClassVar[str] = "train"
+    module: ClassVar[Any] = train
+    field: ClassVar[str] = "model"
+    word: ClassVar[str] = " train"
 
 
 @dataclass(frozen=True)
 class Distill(Sweeping, distill.Config):
-    recipe, module, field, word = "distill", distill, "student", " distill"
+    recipe: ClassVar[str] = "distill"
+    module: ClassVar[Any] = distill
+    field: ClassVar[str] = "student"
+    word: ClassVar[str] = " distill"
     baseline: bool = False
     """Train the best student's network on labels as well, when it is finished."""
 
 
 @dataclass(frozen=True)
 class Transfer(Sweeping, transfer.Config):
-    recipe, module, field, word = "transfer", transfer, "model", " transfer"
+    recipe: ClassVar[str] = "transfer"
+    module: ClassVar[Any] = transfer
+    field: ClassVar[str] = "model"
+    word: ClassVar[str] = " transfer"
     target: tuple[str, ...] = ("cifar100:class1",)
     """A small data set, named as --dataset of the other recipes is."""
     scratch: bool = False
@@ -167,7 +176,11 @@ def main(config: Any, arguments: Sequence[str] = ()) -> None:
                 return base
             return trials.settled(base, config.field, trial.values, parameters, inputs, classes)
 
-        workers.work(config.worker, at, digest(settings), trainer(config, folder, settled))
+        def validated(run: Run, trial: Trial, chosen: Any) -> Outcome:
+            return trials.validated(run, trial.epochs, chosen, getattr(chosen, config.field), inputs, classes)
+
+        work = trainer(config, folder, settled, validated)
+        workers.work(config.worker, at, digest(settings), work)
         return
 
     sweep = Sweep.start(folder, settings, config.overwrite)
@@ -217,8 +230,8 @@ def searched(config: Any, base: Any, arguments: Sequence[str]) -> tuple[space.Ra
 
 
 def with_trained(base: Any, folder: Path) -> Any:
-    """`base` with the run folders of what is trained before the trials, teachers or a source, in place of names.
-    The recipe `train` trains what has no finished run yet."""
+    """`base` with the run folders of what is trained before the trials, teachers or a source, in place of
+    names. The recipe `train` trains what has no finished run yet."""
     if isinstance(base, distill.Config):
         known = models.names()
         found = [
@@ -259,8 +272,13 @@ def hand_out(
         server.close()
 
 
-def trainer(config: Any, folder: Path, settled: Callable[[Trial], Any]) -> Callable[[Trial], Outcome]:
-    """What a worker does with a trial; `settled` makes its config."""
+def trainer(
+    config: Any,
+    folder: Path,
+    settled: Callable[[Trial], Any],
+    validated: Callable[[Run, Trial, Any], Outcome],
+) -> Callable[[Trial], Outcome]:
+    """What a worker does with a trial; `settled` makes its config, `validated` reads its score."""
 
     def train_trial(trial: Trial) -> Outcome:
         how = ", ".join(f"{name} {value:.3g}" for name, value in trial.values.items())
@@ -268,7 +286,7 @@ def trainer(config: Any, folder: Path, settled: Callable[[Trial], Any]) -> Calla
         try:
             chosen = settled(trial)
             run = config.module.trial(chosen, folder / "trials" / f"{trial.run:03d}", trial.epochs)
-            return trials.validated(run, trial.epochs, chosen, getattr(chosen, config.field))
+            return validated(run, trial, chosen)
         except Untrainable as error:
             return Outcome("failed", message=str(error), config=cli.as_json(chosen))
         except Exception as error:

@@ -82,7 +82,7 @@ def main(config: Config) -> Run:
 
 
 def trial(config: Config, folder: Path, epochs: int) -> Run:
-    """Train up to epoch `epochs` of the resolved `config` and score no test image; `main` would finish the run."""
+    """Train up to epoch `epochs` of the resolved `config` and score no test image; `main` would finish it."""
     dataset = config.load(config.dataset)
     settings = experiment(config, dataset)
     run = Run.start(folder, settings)
@@ -94,8 +94,8 @@ def trial(config: Config, folder: Path, epochs: int) -> Run:
 def learn(
     config: Config, run: Run, settings: dict, dataset: Dataset, trial_epochs: int | None = None
 ) -> None:
-    """Train the network that `config` describes, on from where `run` stands, and score it; or only train it up
-    to epoch `trial_epochs`."""
+    """Train the network that `config` describes, on from where `run` stands, and score it; or only train it
+    up to epoch `trial_epochs`."""
     cli.start_keras()
     from kapp.training import Learner, device, optimizers, precision
     from kapp.training.fit import finish, fit

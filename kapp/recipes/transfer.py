@@ -216,8 +216,8 @@ def transfer(config: Config, dataset: Dataset, source: Path) -> list[Run]:
 
 
 def trial(config: Config, folder: Path, epochs: int) -> Run:
-    """Train phase 1 and phase 2 up to epoch `epochs` of the resolved `config`, whose source is trained and whose
-    target is one, and score no test image; `main` would finish the run."""
+    """Train phase 1 and phase 2 up to epoch `epochs` of the resolved `config`, whose source is trained and
+    whose target is one, and score no test image; `main` would finish the run."""
     source = config.source_file
     assert source and config.head_epochs
     dataset = config.load(config.target[0])
@@ -240,8 +240,8 @@ def learn(
     phase: int,
     trial_epochs: int | None = None,
 ) -> None:
-    """Train what `start` holds, the source or phase 1, on from where `run` stands, and score it; or only train it
-    up to epoch `trial_epochs`."""
+    """Train what `start` holds, the source or phase 1, on from where `run` stands, and score it; or only train
+    it up to epoch `trial_epochs`."""
     cli.start_keras()
     from kapp.training import Learner, device, optimizers, precision
     from kapp.training.fit import finish, fit

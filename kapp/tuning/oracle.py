@@ -1,9 +1,9 @@
 """What to try next: KerasTuner's oracles, without its files.
 
-KerasTuner keeps an oracle's state in files that a kill can tear, leaves the state of its random numbers out of them, and
-sends a trial to the worker process without the reason of its failure. So here an oracle holds no file: each
-proposal follows from the seed, the number of trials before it and their scores alone, and after a kill an oracle is
-made anew from the sweep's trials.
+KerasTuner writes an oracle's state in place, in files that a kill can tear, without the state of its random
+numbers; and what its workers send leaves out why a trial failed. So here an oracle holds no file: each proposal
+follows from the seed, the number of trials before it and their scores alone, and after a kill an oracle is made
+anew from the sweep's trials.
 """
 
 import os
@@ -100,8 +100,8 @@ class Oracle:
         self._oracle.end_trial(trial)
 
     def restore(self, trials: Sequence[Trial]) -> list[Trial]:
-        """Bring a new oracle to where it was when `trials` were its trials, in the order in which they came and
-        went; those of them that are missing below the last number are proposed again and returned.
+        """Bring a new oracle to where it was when `trials` were its trials, in the order in which they came
+        and went; those of them that are missing below the last number are proposed again and returned.
 
         Raises:
             Failure: they aren't trials of this oracle.

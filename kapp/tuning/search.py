@@ -41,8 +41,8 @@ class Search:
     """Shared by the threads that speak with the workers, one a worker.
 
     Args:
-        sweep: holds each trial from the moment it's handed out; what it holds of an earlier process is gone on
-            with.
+        sweep: holds each trial from the moment it's handed out; what it holds of an earlier process is gone
+            on with.
         oracle: new; it is brought to where the sweep stands.
         epochs: of a whole training.
         trials: how many there will be, as far as that is known.
@@ -109,11 +109,10 @@ class Search:
             del self._running[worker]
             self._end(trial, outcome)
 
-    def lost(self, worker: str, trial: Trial | None = None) -> None:
-        """`worker` is gone: what it trained is handed out again. With `trial`, only if it still has that one."""
+    def lost(self, worker: str) -> None:
+        """`worker` is gone: what it trained is handed out again."""
         with self._changed:
-            if trial is None or self._running.get(worker) is trial:
-                self._take_back(worker)
+            self._take_back(worker)
 
     def fail(self, why: str) -> None:
         """End the search: it can't go on."""

@@ -13,6 +13,8 @@ from kapp.runs import Run
 from kapp.tuning.search import Outcome
 from kapp.tuning.space import Range
 
+DIGITS = 4  # of a value that is trained with: enough, and short enough to be typed
+
 
 def why_not(name: str, config: Any, network: str) -> str | None:
     """Why `name` can't be searched for a recipe's resolved `config`, or None where it can."""
@@ -73,7 +75,8 @@ def settled(
         WrongValue: a network that can't be.
     """
     network = getattr(config, field)
-    changes = {name: value for name, value in values.items() if hasattr(config, name)}
+    values = {name: float(f"{value:.{DIGITS}g}") for name, value in values.items()}
+    changes: dict[str, Any] = {name: value for name, value in values.items() if hasattr(config, name)}
     written = models.find(network).notation
     if any(name == "layers" or name.startswith("width_") for name in values):
         units = hidden_units(network)
@@ -87,9 +90,9 @@ def settled(
     return replace(config, **changes)
 
 
-def validated(run: Run, epochs: int, config: Any, network: str) -> Outcome:
+def validated(run: Run, epochs: int, config: Any, network: str, inputs: int, classes: int) -> Outcome:
     """What became of a trial that was trained up to epoch `epochs` in `run`: its score is the best validation
-    accuracy that its metrics hold.
+    accuracy that its metrics hold. Of a linear network the parameters are told.
 
     Raises:
         WrongValue: it wasn't trained.
@@ -98,12 +101,14 @@ def validated(run: Run, epochs: int, config: Any, network: str) -> Outcome:
     if not rows:
         raise WrongValue(f"{run.folder} holds no epoch.")
     best = max(rows, key=lambda row: row["val_accuracy"])
+    linear = budget.is_linear(models.find(network).steps)
     return Outcome(
         "finished",
         score=best["val_accuracy"],
         best_epoch=best["epoch"],
         seconds=sum(row["seconds"] for row in rows),
         network=network,
+        parameters=parameter_budget(None, config, network, inputs, classes) if linear else None,
         config=cli.as_json(config),
     )
 

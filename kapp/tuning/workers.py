@@ -49,9 +49,9 @@ def address(given: str | None, open_to_network: bool) -> tuple[str, int]:
         raise WrongValue(f"--oracle is {given!r}: it must be HOST:PORT, such as 127.0.0.1:5000.")
     if not (open_to_network or _loopback(host.strip("[]"))):
         raise WrongValue(
-            f"--oracle {given} is open to other machines, and the oracle asks nobody who they are: whoever reaches "
-            "the port can take trials and send scores. In a network you trust, add --open-to-network; otherwise "
-            "use 127.0.0.1, and an SSH tunnel between machines."
+            f"--oracle {given} is open to other machines, and the oracle asks nobody who they are: whoever "
+            "reaches the port can take trials and send scores. In a network you trust, add --open-to-network; "
+            "otherwise use 127.0.0.1, and an SSH tunnel between machines."
         )
     return host.strip("[]"), int(port)
 
@@ -253,7 +253,7 @@ def _listen(connection: socket.socket, answers: Queue) -> None:
 
 
 def _notice_death(connection: socket.socket) -> None:
-    """Have the system ask an idle connection for signs of life: a machine that is switched off says no goodbye."""
+    """Have the system ask an idle connection for signs of life: a machine switched off says no goodbye."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, seconds in (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3)):
         if hasattr(socket, option):
