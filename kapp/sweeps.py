@@ -99,8 +99,8 @@ class Sweep:
             if differing:
                 changes = ", ".join(f"{k}: {held.get(k)!r} -> {settings.get(k)!r}" for k in differing)
                 raise WrongValue(
-                    f"{folder} holds another sweep ({changes}). Choose another --out, or --overwrite to start "
-                    "anew."
+                    f"{folder} holds another sweep ({changes}). Choose another --out, or --overwrite to "
+                    "start anew."
                 )
         else:
             write_text(path, json.dumps(settings, indent=2) + "\n")

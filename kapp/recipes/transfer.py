@@ -240,8 +240,8 @@ def learn(
     phase: int,
     trial_epochs: int | None = None,
 ) -> None:
-    """Train what `start` holds, the source or phase 1, on from where `run` stands, and score it; or only train
-    it up to epoch `trial_epochs`."""
+    """Train what `start` holds, the source or phase 1, on from where `run` stands, and score it; or only
+    train it up to epoch `trial_epochs`."""
     cli.start_keras()
     from kapp.training import Learner, device, optimizers, precision
     from kapp.training.fit import finish, fit

@@ -1,9 +1,9 @@
 """What to try next: KerasTuner's oracles, without its files.
 
 KerasTuner writes an oracle's state in place, in files that a kill can tear, without the state of its random
-numbers; and what its workers send leaves out why a trial failed. So here an oracle holds no file: each proposal
-follows from the seed, the number of trials before it and their scores alone, and after a kill an oracle is made
-anew from the sweep's trials.
+numbers; and what its workers send leaves out why a trial failed. So here an oracle holds no file: each
+proposal follows from the seed, the number of trials before it and their scores alone, and after a kill an
+oracle is made anew from the sweep's trials.
 """
 
 import os

@@ -13,7 +13,7 @@ from kapp.sweeps import Sweep, Trial, best
 from kapp.tuning.oracle import Oracle, Proposal, new_trial
 from kapp.words import duration
 
-TRIES = 2  # of a trial whose process ended or that failed in an unforeseen way
+TRIES = 3  # of a trial whose process ended or that failed in an unforeseen way
 BROKEN_IN_A_ROW = 3  # such trials, after which the fault isn't theirs
 
 

@@ -1,4 +1,4 @@
-"""What a sweep searches, and in which ranges: pure data, so that it can be checked before Keras is imported."""
+"""What a sweep searches, and in which ranges: pure data, checked before Keras is imported."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -25,8 +25,8 @@ class Range:
         return min(max(value, self.low), self.high)
 
 
-# Urban et al. 2016 searched these by Bayesian optimisation; the ranges are kapp's, wide around what paper D and
-# paper A train with.
+# Urban et al. 2016 searched such values by Bayesian optimisation; the ranges are kapp's, wide around what the
+# papers train with.
 RANGES = {
     "learning_rate": Range("learning_rate", 1e-4, 1e-2, log=True),  # adam and adamw; SGD_RATE for sgd
     "momentum": Range("momentum", 0.5, 0.99),
@@ -46,7 +46,7 @@ LIMITS = {"momentum": (0.0, 1.0), "dropout": (0.0, 1.0), "label_weight": (0.0, 1
 def ranges(
     names: Sequence[str], given: Iterable[str] = (), optimizer: str = "adam", hidden: int = 2
 ) -> tuple[Range, ...]:
-    """What is searched under `names`; `widths` stands for a relative width of each hidden layer but the first.
+    """What is searched under `names`; `widths` stands for the width of each hidden layer but the first.
 
     Args:
         given: ranges in place of the documented ones, each as `learning_rate=1e-4:1e-1`.

@@ -81,7 +81,7 @@ def settled(
     if any(name == "layers" or name.startswith("width_") for name in values):
         units = hidden_units(network)
         count = int(values.get("layers", len(units)))
-        # Where only the number of layers is searched they are all as wide; where only widths are, by the first.
+        # All as wide as the first where only the number of layers is searched.
         relative = [1.0, *(values.get(f"width_{i}", 1.0) for i in range(2, count + 1))]
         written = budget.linear(relative, parameters, inputs, classes)
         changes |= {field: written, "width": 1.0}

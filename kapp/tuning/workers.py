@@ -1,8 +1,8 @@
 """The processes that train trials, and how they speak with the one that hands them out.
 
-A line of JSON each way over TCP; what a worker receives are numbers and names, never code, files or settings beyond
-what its own command line searches. A worker that is killed, or whose machine is gone, ends its connection, and that
-is how its trial is known to be free again.
+A line of JSON each way over TCP. What a worker receives are numbers and names: never code, files, or settings
+beyond those that its own command line searches. A worker that is killed, or whose machine is gone, ends its
+connection, and that is how its trial is known to be free again.
 
     worker                                  oracle
     {"hello": NAME, "sweep": DIGEST}        {"welcome": true} or {"refused": WHY}
@@ -50,8 +50,8 @@ def address(given: str | None, open_to_network: bool) -> tuple[str, int]:
     if not (open_to_network or _loopback(host.strip("[]"))):
         raise WrongValue(
             f"--oracle {given} is open to other machines, and the oracle asks nobody who they are: whoever "
-            "reaches the port can take trials and send scores. In a network you trust, add --open-to-network; "
-            "otherwise use 127.0.0.1, and an SSH tunnel between machines."
+            "reaches the port can take trials and send scores. In a network you trust, add "
+            "--open-to-network; otherwise use 127.0.0.1, and an SSH tunnel between machines."
         )
     return host.strip("[]"), int(port)
 

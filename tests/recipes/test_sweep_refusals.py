@@ -42,14 +42,14 @@ def test_a_wrong_value_is_refused_in_one_line_before_anything_is_written(kapp, t
         (sweep.Train, {"validation": 0}, "a sweep chooses by validation images"),
         (sweep.Train, {"budget": "10M"}, "--budget goes with --search layers or widths"),
         (sweep.Train, {"budget": "ten", "search": ("widths",)}, "--budget is 'ten'"),
-        (sweep.Train, {"search": ("widths",), "model": "conv_1"}, "conv_1 isn't a network of fully connected"),
-        (sweep.Distill, {"search": ("temperature",)}, "--objective is prob_mse, and only kl has a temperature"),
+        (sweep.Train, {"search": ("widths",), "model": "conv_1"}, "conv_1 isn't a network of"),
+        (sweep.Distill, {"search": ("temperature",)}, "and only kl has a temperature"),
         (sweep.Train, {"rates": (0.1, 0.01), "milestones": (1,), "schedule": "multistep",
                        "search": ("learning_rate",)}, "--rates are the learning rates"),
         (sweep.Train, {"worker": "a"}, "--worker needs --oracle HOST:PORT"),
         (sweep.Train, {"oracle": "5000"}, "--oracle is '5000': it must be HOST:PORT"),
         (sweep.Train, {"oracle": "127.0.0.1:99999"}, "it must be HOST:PORT"),
-        (sweep.Train, {"oracle": "0.0.0.0:5000"}, "is open to other machines, and the oracle asks nobody who"),
+        (sweep.Train, {"oracle": "0.0.0.0:5000"}, "is open to other machines"),
         (sweep.Train, {"oracle": "somewhere.example:5000"}, "add --open-to-network"),
         (sweep.Transfer, {"target": ("shapes:near", "shapes:far")}, "a sweep has one"),
     ],
@@ -100,7 +100,7 @@ def test_help_and_wrong_flags_need_no_keras(arguments):
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0
-    assert ("--trials" in done.stdout) == (arguments == ["train", "--help"])
+    assert ("--include-default" in done.stdout) == (arguments == ["train", "--help"])
     if "--epoch" in arguments:
         assert "--epochs" in done.stderr
 
