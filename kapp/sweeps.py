@@ -21,10 +21,11 @@ from pathlib import Path
 from typing import Any
 
 from kapp.errors import Failure, WrongValue
-from kapp.files import alone_in, make_folder, write_text
-from kapp.runs import Run, file_name
+from kapp.files import alone_in, make_folder, replacing_folder, write_text
+from kapp.runs import NOT_THE_EXPERIMENT, Run, file_name
 
 ROOT = Path("sweeps")
+BESIDE = ("baseline", "scratch")  # what a recipe trains beside the best, and beside no trial
 FILES = ("sweep.json", "best.json", "report.md")
 FOLDERS = ("trials", "best", "teachers", "figures", "workers")
 
@@ -131,10 +132,32 @@ class Sweep:
     @property
     def best_run(self) -> Run | None:
         """The finished run of the best config, where there is one."""
-        folder = self.best_folder
-        return (
-            Run(folder) if (folder / "result.json").is_file() and (folder / "config.json").is_file() else None
-        )
+        run = Run(self.best_folder) if (self.best_folder / "config.json").is_file() else None
+        return run if run and run.finished else None
+
+    def best_is_run(self, leader: Trial) -> bool:
+        """Whether the best trial is run to its end, and not one that was the best before more were tried."""
+        return self.best_run is not None and _is_of(self.best_run, leader)
+
+    def copy_to_best(self, leader: Trial, whole: bool) -> None:
+        """Make room in best/ for the run of the best trial, and put a copy of what it has trained there.
+
+        Args:
+            whole: whether its run is to be the same in all, so that it can be gone on with.
+        """
+        folder, trained = self.best_folder, self.run_folder(leader.run)
+        if (folder / "config.json").is_file() and _is_of(Run(folder), leader):
+            return  # of which a process was killed, say
+        shutil.rmtree(folder, ignore_errors=True)
+        if whole and (trained / "model.keras").is_file():
+            with replacing_folder(folder) as partial:
+                shutil.copytree(trained, partial, dirs_exist_ok=True)
+
+    def searched(self, count: int | None) -> bool:
+        """Whether the search ended, with `count` trials or (None) as many as its tuner has."""
+        trials = self.trials()
+        whole = bool(trials) and all(trial.place is not None for trial in trials)
+        return whole and self.best_file.is_file() and (count is None or len(trials) >= count)
 
     def figure(self, name: str) -> Path:
         return self.folder / "figures" / f"{name}.png"
@@ -171,6 +194,12 @@ class Sweep:
 def best(trials: Sequence[Trial]) -> Trial | None:
     """The finished trial of the highest score, the first where several are equal; None without one."""
     return max((t for t in trials if t.status == "finished"), key=lambda t: t.score or 0.0, default=None)
+
+
+def _is_of(run: Run, trial: Trial) -> bool:
+    """Whether `run` is of the config that `trial` had."""
+    held, recipe = run.config, trial.config
+    return all(held.get(k) == v for k, v in recipe.items() if k not in (*NOT_THE_EXPERIMENT, *BESIDE))
 
 
 def _read(path: Path) -> dict[str, Any]:

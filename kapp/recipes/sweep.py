@@ -9,7 +9,6 @@ report.md. On two CPU cores `sweep train --dataset shapes --quick` takes under t
 """
 
 import json
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -25,7 +24,7 @@ from kapp.files import make_folder, write_text
 from kapp.recipes import distill, train, transfer
 from kapp.recipes.settings import OpenCount, at_least
 from kapp.runs import Run, is_finished
-from kapp.sweeps import Sweep, Trial, best, default_folder, digest
+from kapp.sweeps import BESIDE, Sweep, Trial, best, default_folder, digest
 from kapp.training import pretrained
 from kapp.tuning import space, trials, workers
 from kapp.tuning.oracle import Oracle, check_installed
@@ -39,7 +38,6 @@ SEARCHED = {
     "transfer": "head_learning_rate whole_learning_rate momentum weight_decay".split(),
 }
 NAMED = {"train": ["layers", "widths"], "distill": ["layers", "widths"], "transfer": []}
-OF_THE_BEST = ("baseline", "scratch")  # what is trained beside the best, and beside no trial
 OpenText = Annotated[str | None, tyro.conf.arg(metavar="STR", help_behavior_hint="")]
 OpenTexts = Annotated[tuple[str, ...] | None, tyro.conf.arg(metavar="[STR [STR ...]]", help_behavior_hint="")]
 
@@ -82,7 +80,7 @@ class Sweeping:
         """The recipe's own config, with nothing left open and nothing beside the training itself."""
         held = {field.name: getattr(self, field.name) for field in fields(self.module.Config)}
         config = self.module.Config(**held).resolved()
-        alone = {name: False for name in OF_THE_BEST if hasattr(config, name)}
+        alone = {name: False for name in BESIDE if hasattr(config, name)}
         return replace(config, out=None, overwrite=False, quick=False, **alone)
 
     def check(self) -> None:
@@ -183,26 +181,29 @@ def main(config: Any, arguments: Sequence[str] = ()) -> None:
         workers.work(config.worker, at, digest(settings), work)
         return
 
+    count = config.trials or (QUICK_TRIALS if config.quick else TRIALS)
+    count = config.trials if config.tuner == "hyperband" else count
     sweep = Sweep.start(folder, settings, config.overwrite)
     with sweep.alone():
-        print(f"sweep: {folder}, of {', '.join(each.name for each in ranges)}", flush=True)
-        with_trained(base, folder)
-        count = config.trials or (QUICK_TRIALS if config.quick else TRIALS)
-        count = config.trials if config.tuner == "hyperband" else count
-        oracle = Oracle(
-            config.tuner,
-            ranges,
-            default=trials.default_values(ranges, base, network) if config.include_default else None,
-            seed=base.seed,
-            trials=count,
-            epochs=base.epochs,
-            failed_score=1 / classes,  # what a dead network has
-        )
-        search = Search(
-            sweep, oracle, epochs=base.epochs, trials=count, include_default=config.include_default
-        )
-        if not search.ended:
-            hand_out(config, search, sweep, at, arguments)
+        if sweep.searched(count):
+            print(f"sweep: {folder}, searched already", flush=True)
+        else:
+            print(f"sweep: {folder}, of {', '.join(each.name for each in ranges)}", flush=True)
+            with_trained(base, folder)
+            oracle = Oracle(
+                config.tuner,
+                ranges,
+                default=trials.default_values(ranges, base, network) if config.include_default else None,
+                seed=base.seed,
+                trials=count,
+                epochs=base.epochs,
+                failed_score=1 / classes,  # what a dead network has
+            )
+            search = Search(
+                sweep, oracle, epochs=base.epochs, trials=count, include_default=config.include_default
+            )
+            if not search.ended:
+                hand_out(config, search, sweep, at, arguments)
         finish(config, sweep)
 
 
@@ -285,6 +286,9 @@ def trainer(
         print(f"trial {trial.number}: {'the default' if trial.default else how}", flush=True)
         try:
             chosen = settled(trial)
+        except WrongValue as error:  # no network of so many layers has so few parameters, say
+            return Outcome("failed", message=str(error))
+        try:
             run = config.module.trial(chosen, folder / "trials" / f"{trial.run:03d}", trial.epochs)
             return validated(run, trial, chosen)
         except Untrainable as error:
@@ -304,12 +308,10 @@ def finish(config: Any, sweep: Sweep) -> None:
     recipe: in a copy of its folder, where that holds all of the training."""
     leader = best(sweep.trials())
     if leader is not None:
-        wanted = {name: True for name in OF_THE_BEST if getattr(config, name, False)}
+        wanted = {name: True for name in BESIDE if getattr(config, name, False)}
         sweep.write_best({**leader.config, **wanted})
-        if config.test_best and sweep.best_run is None:
-            run = sweep.run_folder(leader.run)
-            if (run / "model.keras").is_file() and not wanted and not sweep.best_folder.exists():
-                shutil.copytree(run, sweep.best_folder)
+        if config.test_best and not sweep.best_is_run(leader):
+            sweep.copy_to_best(leader, whole=not wanted)
             data_dir = ["--data-dir", config.data_dir] if config.data_dir else []
             run_recipe(config.recipe, "--config", sweep.best_file, "--out", sweep.best_folder, *data_dir)
     from kapp.reporting import sweep_page
