@@ -170,7 +170,9 @@ def work(name: str, at: tuple[str, int], sweep: str, train: Callable[[Trial], Ou
     while "end" not in (job := say(ask=True)):
         trial = Trial(**job["trial"])
         outcome = train(trial)
-        say(tell=trial.number, outcome=dataclasses.asdict(outcome))
+        told = say(tell=trial.number, outcome=dataclasses.asdict(outcome))
+        if "end" in told:  # the oracle couldn't take it down
+            break
         if outcome.status == "broken":
             raise Failure(f"trial {trial.number}: {outcome.message}")
     connection.close()

@@ -176,10 +176,13 @@ def test_two_workers_one_of_them_killed_lose_no_trial_and_count_none_twice(swept
     process = subprocess.Popen(
         command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    wait_for(tmp_path / "mine" / "trials" / "001" / "checkpoints" / "latest.npz")
-    [victim] = workers_of(process.pid, json.loads((tmp_path / "mine/trials/001.json").read_text())["worker"])
-    os.kill(victim, signal.SIGKILL)
-    out, err = process.communicate(timeout=300)
+    try:
+        wait_for(tmp_path / "mine" / "trials" / "001" / "checkpoints" / "latest.npz")
+        name = json.loads((tmp_path / "mine" / "trials" / "001.json").read_text())["worker"]
+        os.kill(worker_of(process.pid, name), signal.SIGKILL)
+        out, err = process.communicate(timeout=300)
+    finally:
+        process.kill()  # and with it go its workers
     assert process.returncode == 0, err
     trials = Sweep(tmp_path / "mine").trials()
     assert "it is run again" in err or "trial 1:" in out  # it may have ended just before
@@ -242,36 +245,11 @@ def wait_for(path: Path) -> None:
         time.sleep(0.02)
 
 
-def workers_of(parent: int, name: str) -> list[int]:
+def worker_of(parent: int, name: str) -> int:
     """The process that is worker `name` of `parent`."""
-    found = subprocess.run(
-        ["ps", "-o", "pid=,args=", "--ppid", str(parent)], capture_output=True, text=True
-    ).stdout
-    return [int(line.split()[0]) for line in found.splitlines() if line.rstrip().endswith(f"--worker {name}")]
-
-
-@pytest.mark.slow
-def test_a_transfer_is_swept(kapp, tmp_path, tiny_npz):
-    done = kapp(
-        "sweep",
-        *(
-            "transfer",
-            "--model",
-            "16fc-8fc-3fc",
-            "--source",
-            f"npz:{tiny_npz}",
-            "--target",
-            f"npz:{tiny_npz}",
-        ),
-        *("--source-epochs", 1, "--epochs", 2, "--head-epochs", 1, "--batch-size", 20, "--tuner", "random"),
-        *("--trials", 2, "--out", "mine"),
-    )
-    assert done.returncode == 0, done.stderr
-    sweep = Sweep(tmp_path / "mine")
-    [source] = (tmp_path / "runs").iterdir()
-    for trial in sweep.trials():
-        assert trial.config["source"] == f"runs/{source.name}"
-        assert not list(sweep.run_folder(trial.run).rglob("result.json"))
-    assert sweep.best_run.result["phase"] == "phase 2"
-    assert Run(sweep.best_run.phase1).result["phase"] == "phase 1"
-    assert done.stderr.count("epoch 2/2") == 2  # the best was not trained again
+    listed = subprocess.run(["ps", "-Aww", "-o", "pid=,ppid=,args="], capture_output=True, text=True).stdout
+    found = [
+        line.split(maxsplit=2) for line in listed.splitlines() if line.rstrip().endswith(f"--worker {name}")
+    ]
+    [pid] = [int(pid) for pid, ppid, _ in found if int(ppid) == parent]
+    return pid
