@@ -5,7 +5,7 @@
 searches what no flag fixes, with KerasTuner, as Urban et al. 2016 did. The first word names the recipe:
 train, distill or transfer. Trials are chosen by validation images; the best alone is scored on test images,
 once. Leaves sweeps/NAME/ with a run folder a trial, best.json, which the recipe runs as it is (--config), and
-report.md. On two CPU cores `sweep train --dataset shapes --quick` takes under three minutes.
+report.md. On two CPU cores `sweep train --dataset shapes --quick` takes a few minutes.
 """
 
 import json

@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, PercentFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from kapp.files import replacing
 from kapp.reporting.figures import COLOURS, DPI, GREY
@@ -79,7 +79,7 @@ def _scale(axes: Axes, searched: Mapping[str, Any]) -> None:
         axes.set_xscale("log")
         room = (high / low) ** 0.05
         axes.set_xlim(low / room, high * room)
-        if high / low < 500:  # too few decades for ticks at them alone
+        if high / low < 50:  # too few decades for ticks at them alone
             axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             axes.xaxis.set_minor_formatter(NullFormatter())
@@ -98,13 +98,14 @@ def _points(
         "trial, not trained to its end": ([], [], {"facecolors": "none", "edgecolors": BLUE}),
         "the default": ([], [], {"color": "black", "marker": "D", "zorder": 3}),
         "best": ([], [], {"color": ORANGE, "marker": "*", "s": 130, "zorder": 4}),
+        "best, the default": ([], [], {"color": ORANGE, "edgecolors": "black", "marker": "*", "s": 130}),
         "failed": ([], [], {"color": GREY, "marker": "x", "zorder": 3, "clip_on": False}),
     }
     for place, trial in zip(places, trials):
         if trial.score is None:
             kind = "failed"
         elif trial is leader:
-            kind = "best"
+            kind = "best, the default" if trial.default else "best"
         elif trial.default:
             kind = "the default"
         else:
@@ -138,7 +139,7 @@ def _plain(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="#dddddd", linewidth=0.8)
     axes.set_axisbelow(True)
-    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:.4g}%"))
 
 
 def _save(figure: Figure, path: Path) -> None:

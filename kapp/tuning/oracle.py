@@ -7,6 +7,7 @@ oracle is made anew from the sweep's trials.
 """
 
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -79,7 +80,9 @@ class Oracle:
 
     def ask(self) -> Proposal | str:
         """The next trial, or "wait" for one that runs to end, or "stop"."""
-        trial = self._oracle.create_trial(f"trial {len(self._oracle.trials)}")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the Gaussian process's own parameters, at a bound
+            trial = self._oracle.create_trial(f"trial {len(self._oracle.trials)}")
         if trial.status == "IDLE":
             return "wait"
         if trial.status == "STOPPED":

@@ -253,3 +253,30 @@ def worker_of(parent: int, name: str) -> int:
     ]
     [pid] = [int(pid) for pid, ppid, _ in found if int(ppid) == parent]
     return pid
+
+
+@pytest.mark.slow
+def test_a_transfer_is_swept(kapp, tmp_path, tiny_npz):
+    done = kapp(
+        "sweep",
+        *(
+            "transfer",
+            "--model",
+            "16fc-8fc-3fc",
+            "--source",
+            f"npz:{tiny_npz}",
+            "--target",
+            f"npz:{tiny_npz}",
+        ),
+        *("--source-epochs", 1, "--epochs", 2, "--head-epochs", 1, "--batch-size", 20, "--tuner", "random"),
+        *("--trials", 2, "--out", "mine"),
+    )
+    assert done.returncode == 0, done.stderr
+    sweep = Sweep(tmp_path / "mine")
+    [source] = (tmp_path / "runs").iterdir()
+    for trial in sweep.trials():
+        assert trial.config["source"] == f"runs/{source.name}"
+        assert not list(sweep.run_folder(trial.run).rglob("result.json"))
+    assert sweep.best_run.result["phase"] == "phase 2"
+    assert Run(sweep.best_run.phase1).result["phase"] == "phase 1"
+    assert done.stderr.count("epoch 2/2") == 2  # the best was not trained again
