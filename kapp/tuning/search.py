@@ -47,7 +47,6 @@ class Search:
         epochs: of a whole training.
         trials: how many there will be, as far as that is known.
         include_default: trial 0 is of the recipe's own settings.
-        workers: that share them, for the time left.
     """
 
     def __init__(
@@ -58,10 +57,9 @@ class Search:
         epochs: int,
         trials: int | None,
         include_default: bool,
-        workers: int = 1,
     ):
         self._sweep, self._oracle, self._epochs = sweep, oracle, epochs
-        self._planned, self._include_default, self._workers = trials, include_default, max(1, workers)
+        self._planned, self._include_default = trials, include_default
         self.trials = sweep.trials()
         missing = oracle.restore(self.trials)
         self.trials = sorted([*self.trials, *missing], key=lambda trial: trial.number)
