@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -185,13 +186,17 @@ def _verdict(run: Run, baseline: Run) -> str:
     taught, labels = run.result, baseline.result
     sentences = _compared("Distillation", taught, labels)
     changed = [
-        f"{key.replace('_', ' ')} ({plain(labels.get(key))} on labels, {plain(taught.get(key))} distilled)"
+        f"{key.replace('_', ' ')} ({_said(labels[key])} on labels, {_said(taught[key])} distilled)"
         for key in tables.TRAINING
-        if labels.get(key) != taught.get(key)
+        if key in labels and key in taught and labels[key] != taught[key]
     ]
     if changed:
         sentences += [f"Beside the teaching, the two runs differ in {', '.join(changed)}."]
     return " ".join(sentences)
+
+
+def _said(value: Any) -> str:
+    return ", ".join(map(plain, value)) or "none" if isinstance(value, list) else plain(value)
 
 
 def _gain(run: Run, scratch: Run) -> str:
