@@ -61,7 +61,7 @@ def parse(config_type: type[Config], arguments: Sequence[str]) -> Config:
     name = module.__spec__.name if module.__spec__ else module.__name__
     return tyro.cli(
         config_type,
-        prog=f"python -m {name}",
+        prog=f"python -m {name}" + getattr(config_type, "word", ""),
         args=arguments,
         description=module.__doc__,
     )

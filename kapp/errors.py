@@ -12,6 +12,11 @@ class Failure(RuntimeError):
     """Something that went wrong later (network, damaged file, disk); exit status 1."""
 
 
+class Untrainable(Failure):
+    """A training that can't go on with its settings: its loss isn't finite, or its network died. A sweep
+    learns from it and goes on."""
+
+
 def unknown(what: str, received: str, accepted: Iterable[str], more: str = "") -> WrongValue:
     """The refusal of a name: what was received, the nearest correct spelling, what is accepted."""
     accepted = list(accepted)

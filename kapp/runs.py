@@ -170,6 +170,12 @@ class Run:
         for name in ("metrics.csv", "confusion.csv"):
             write_text(folder / name, (self.folder / name).read_text(encoding="utf-8"))
 
+    def forget_network(self) -> None:
+        """Remove the network and its checkpoint, most of the folder; what tells how it went stays."""
+        for path in (self.model_file, self.checkpoint_file, self.phase1 / "model.keras"):
+            path.unlink(missing_ok=True)
+        (self.phase1 / "checkpoints" / "latest.npz").unlink(missing_ok=True)
+
     def write_environment(self, environment: Mapping[str, Any]) -> None:
         write_text(self.folder / "environment.json", json.dumps(environment, indent=2) + "\n")
 

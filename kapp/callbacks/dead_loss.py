@@ -6,12 +6,12 @@ from typing import Any
 import keras
 import numpy as np
 
-from kapp.errors import Failure
+from kapp.errors import Untrainable
 from kapp.runs import Run
 
 
 class DeadLoss(keras.callbacks.Callback):
-    """Raises Failure when the network answers all of a few images alike at the end of an epoch: its ReLUs
+    """Raises Untrainable when the network answers all of a few images alike at the end of an epoch: its ReLUs
     are 0 for every image and pass no gradient, and the loss stays what guessing costs (paper A, appendix B:
     "always make the loss be constant"). What earlier epochs left in `run` stays as it is.
 
@@ -32,7 +32,7 @@ class DeadLoss(keras.callbacks.Callback):
         kept = (
             f"; the best network so far is {self._run.model_file}" if self._run.model_file.is_file() else ""
         )
-        raise Failure(
+        raise Untrainable(
             f"the network died in epoch {epoch + 1}: it answers every image alike, and the loss stays at "
             f"{logs['loss']:.3f} (guessing among {classes} classes costs {math.log(classes):.3f}){kept}. "
             "Try a lower --learning-rate, or --schedule cosine with --warmup-epochs."

@@ -5,12 +5,12 @@ from typing import Any
 
 import keras
 
-from kapp.errors import Failure
+from kapp.errors import Untrainable
 from kapp.runs import Run
 
 
 class Divergence(keras.callbacks.Callback):
-    """Raises Failure at the first batch whose running loss is NaN or infinite; what earlier epochs left
+    """Raises Untrainable at the first batch whose running loss is NaN or infinite; what earlier epochs left
     in `run` stays as it is."""
 
     def __init__(self, run: Run):
@@ -25,7 +25,7 @@ class Divergence(keras.callbacks.Callback):
         if not math.isfinite(logs["loss"]):
             file = self._run.model_file
             kept = f"; the best network so far is {file}" if file.is_file() else ""
-            raise Failure(
+            raise Untrainable(
                 f"training diverged: the loss is {logs['loss']} at step {batch + 1} of epoch {self._epoch}"
                 f"{kept}. Try a lower --learning-rate, or --schedule cosine with --warmup-epochs."
             )

@@ -6,6 +6,8 @@ from typing import Any, TextIO
 
 import keras
 
+from kapp.words import duration
+
 
 class Progress(keras.callbacks.Callback):
     """Prints a line a row of the metrics; on a terminal also how far the next one is.
@@ -51,11 +53,3 @@ class Progress(keras.callbacks.Callback):
     def _write(self, text: str) -> None:
         self._stream.write(text)
         self._stream.flush()
-
-
-def duration(seconds: float) -> str:
-    """45 s, 12 min, 3 h 05 min."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02d} min"

@@ -116,6 +116,33 @@ def last_counted(steps: Sequence[Step]) -> int:
     return max(i for i, step in enumerate(steps) if isinstance(step, Convolution | Dense))
 
 
+def with_dropout(notation: str, rate: float) -> str:
+    """`notation` with dropout of probability `rate` after each hidden fully connected layer or, where there
+    is none, before the layer of the classes; a rate of 0 adds nothing.
+
+    Raises:
+        WrongValue: it has dropout already, or isn't a notation.
+    """
+    steps = parse(notation)
+    if any(isinstance(step, Dropout) for step in steps):
+        raise WrongValue(f"{notation!r} has dropout already: it takes no other.")
+    drop = f"d{rate:.4f}".rstrip("0")
+    if drop == "d0.":
+        return notation
+    words = [each for word in notation.split("-") for each in _repeated(word.strip())]
+    last = max(i for i, word in enumerate(words) if isinstance(parse(f"{word}-1fc")[0], Convolution | Dense))
+    hidden = [i for i in range(last) if isinstance(parse(f"{words[i]}-1fc")[0], Dense)]
+    after = hidden or [last - 1]
+    dropped = [[word, drop] if i in after else [word] for i, word in enumerate(words)]
+    return "-".join([*([drop] if after == [-1] else []), *(each for words in dropped for each in words)])
+
+
+def _repeated(word: str) -> list[str]:
+    """64fc^2 -> 64fc, 64fc; other words as they are."""
+    match = _DENSE.fullmatch(word)
+    return [f"{match[1]}fc"] * int(match[2] or 1) if match else [word]
+
+
 def _steps(word: str, notation: str) -> list[Step]:
     if match := _CONVOLUTION.fullmatch(word):
         filters, rows, columns, stride, edge, repeat = match.groups()

@@ -90,11 +90,29 @@ class Config(Settings):
         how = published(self, paper_d.TRAINING, config.epochs)
         return replace(config, **filled(config, {"teacher_width": config.width}, how))
 
+    def teacher_training(self, teacher: str) -> train.Config:
+        """The config that trains a teacher of the catalogue."""
+        return self.on_labels(
+            teacher, epochs=self.teacher_epochs, width=self.teacher_width, seed=self.teacher_seed
+        )
+
     def on_labels(self, model: str, **changes) -> train.Config:
         """The config that trains `model` on labels, all else equal."""
         shared = {field.name: getattr(self, field.name) for field in fields(Settings)}
         more = {"dataset": self.dataset, "model": model, "out": None, "overwrite": False}
         return train.Config(**{**shared, **more, **changes})
+
+
+def experiment(config: Config, dataset: Dataset) -> dict:
+    """What the run folder's config.json holds."""
+    files = [Path(teacher) for teacher in config.teacher if pretrained.is_file(teacher, models.names())]
+    return {
+        "recipe": "distill",
+        "backend": cli.backend(),
+        "data_sha256": dataset.checksum,
+        "teachers_sha256": [checksum(pretrained.file(path)) for path in files],
+        **cli.as_json(config),
+    }
 
 
 def main(config: Config) -> Run:
@@ -105,13 +123,7 @@ def main(config: Config) -> Run:
     ]
     dataset = config.load(config.dataset)
     files = [Path(teacher) for teacher in config.teacher if pretrained.is_file(teacher, models.names())]
-    settings = {
-        "recipe": "distill",
-        "backend": cli.backend(),
-        "data_sha256": dataset.checksum,
-        "teachers_sha256": [checksum(pretrained.file(path)) for path in files],
-        **cli.as_json(config),
-    }
+    settings = experiment(config, dataset)
     folder = config.out or default_folder(
         "distill", [*taught_by, config.student, config.dataset], config.seed, settings
     )
@@ -144,8 +156,35 @@ def main(config: Config) -> Run:
     return run
 
 
-def learn(config: Config, run: Run, settings: dict, dataset: Dataset, taught_by: Sequence[Path]) -> None:
-    """Train the student of the networks in `taught_by`, on from where `run` stands, and score it."""
+def trial(config: Config, folder: Path, epochs: int) -> Run:
+    """Train up to epoch `epochs` of the resolved `config`, whose teachers are all trained, and score no test
+    image; `main` would finish the run."""
+    dataset = config.load(config.dataset)
+    settings = experiment(config, dataset)
+    run = Run.start(folder, settings)
+    taught_by = [pretrained.name(teacher) for teacher in config.teacher]
+    with run.alone():
+        learn(
+            config,
+            run,
+            {**settings, "teachers": taught_by},
+            dataset,
+            [Path(teacher) for teacher in config.teacher],
+            trial_epochs=epochs,
+        )
+    return run
+
+
+def learn(
+    config: Config,
+    run: Run,
+    settings: dict,
+    dataset: Dataset,
+    taught_by: Sequence[Path],
+    trial_epochs: int | None = None,
+) -> None:
+    """Train the student of the networks in `taught_by`, on from where `run` stands, and score it; or only
+    train it up to epoch `trial_epochs`."""
     cli.start_keras()
     from kapp.training import Distiller, device, optimizers, precision
     from kapp.training.fit import finish, fit
@@ -180,11 +219,13 @@ def learn(config: Config, run: Run, settings: dict, dataset: Dataset, taught_by:
         distiller,
         dataset,
         run,
-        epochs=config.epochs,
+        epochs=trial_epochs or config.epochs,
         batch_size=how.batch_size,
         seed=config.seed,
         validate_every=config.validate_every,
     )
+    if trial_epochs is not None:
+        return
     facts = {"model": config.student, "precision": dtype, "teaching": "stored" if stored else "live"}
     finish(distiller, dataset, run, {**settings, **facts})
 
@@ -202,11 +243,7 @@ def find_or_train(teacher: str, config: Config) -> Path:
     run is there."""
     if pretrained.is_file(teacher, models.names()):
         return Path(teacher)
-    return train.main(
-        config.on_labels(
-            teacher, epochs=config.teacher_epochs, width=config.teacher_width, seed=config.teacher_seed
-        )
-    ).folder
+    return train.main(config.teacher_training(teacher)).folder
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ class Settings:
     """The highest."""
     optimizer: Annotated[Optimizer | None, _open("{adam,adamw,sgd}")] = None
     momentum: OpenSize = None
-    """Of sgd."""
+    """Of sgd; beta_1 of adam and adamw."""
     weight_decay: OpenSize = None
     """On kernels: with sgd as an L2 penalty, in the gradient; with adam and adamw decoupled from it."""
     schedule: Annotated[Schedule | None, _open("{constant,cosine,multistep}")] = None

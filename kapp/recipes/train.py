@@ -9,6 +9,7 @@ leaves runs/train-linear_3-cifar10-s0-.../ with result.json, model.keras and rep
 
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from kapp import cli, models, processes
 from kapp.data import Dataset, sources
@@ -47,17 +48,28 @@ def paper_epochs(model: str) -> int:
     return paper_a.EPOCHS if models.find(model).paper == "A" else paper_d.epochs(model)
 
 
-def main(config: Config) -> Run:
-    config = config.resolved()
-    config.join()
-    dataset = config.load(config.dataset)
-    settings = {
+def experiment(config: Config, dataset: Dataset) -> dict:
+    """What the run folder's config.json holds."""
+    return {
         "recipe": "train",
         "backend": cli.backend(),
         "data_sha256": dataset.checksum,
         **cli.as_json(config),
     }
-    folder = config.out or default_folder("train", [config.model, config.dataset], config.seed, settings)
+
+
+def folder_of(config: Config, dataset: Dataset) -> Path:
+    """Where the run of the resolved `config` lies."""
+    settings = experiment(config, dataset)
+    return config.out or default_folder("train", [config.model, config.dataset], config.seed, settings)
+
+
+def main(config: Config) -> Run:
+    config = config.resolved()
+    config.join()
+    dataset = config.load(config.dataset)
+    settings = experiment(config, dataset)
+    folder = folder_of(config, dataset)
     processes.first_does(lambda: Run.start(folder, settings, config.overwrite))
     run = Run(folder)
     with run.alone() if processes.is_first() else nullcontext():
@@ -73,8 +85,21 @@ def main(config: Config) -> Run:
     return run
 
 
-def learn(config: Config, run: Run, settings: dict, dataset: Dataset) -> None:
-    """Train the network that `config` describes, on from where `run` stands, and score it."""
+def trial(config: Config, folder: Path, epochs: int) -> Run:
+    """Train up to epoch `epochs` of the resolved `config` and score no test image; `main` would finish it."""
+    dataset = config.load(config.dataset)
+    settings = experiment(config, dataset)
+    run = Run.start(folder, settings)
+    with run.alone():
+        learn(config, run, settings, dataset, trial_epochs=epochs)
+    return run
+
+
+def learn(
+    config: Config, run: Run, settings: dict, dataset: Dataset, trial_epochs: int | None = None
+) -> None:
+    """Train the network that `config` describes, on from where `run` stands, and score it; or only train it
+    up to epoch `trial_epochs`."""
     cli.start_keras()
     from kapp.training import Learner, device, optimizers, precision
     from kapp.training.fit import finish, fit
@@ -103,11 +128,13 @@ def learn(config: Config, run: Run, settings: dict, dataset: Dataset) -> None:
         learner,
         dataset,
         run,
-        epochs=config.epochs,
+        epochs=trial_epochs or config.epochs,
         batch_size=how.batch_size,
         seed=config.seed,
         validate_every=config.validate_every,
     )
+    if trial_epochs is not None:
+        return
     finish(
         learner, dataset, run, {**settings, "teachers": [], "objective": "cross_entropy", "precision": dtype}
     )

@@ -130,6 +130,16 @@ class Config(OnLabels):
         more = {"dataset": dataset, "model": self.model, "epochs": epochs, "out": None, "overwrite": False}
         return train.Config(**{**shared, **more, "milestones": self.milestones_in(epochs), **changes})
 
+    def source_training(self) -> train.Config:
+        """The config that trains the network on a source that is a data set."""
+        return self.on_labels(
+            self.source,
+            self.source_epochs,
+            seed=self.source_seed,
+            limit_train=self.source_images,
+            validation=None,
+        )
+
     def phase(self, number: int) -> Training:
         """How phase 1 or 2 trains."""
         assert self.head_epochs and self.head_learning_rate and self.whole_learning_rate  # resolved
@@ -153,18 +163,7 @@ class Config(OnLabels):
 def main(config: Config) -> list[Run]:
     config = config.resolved()
     datasets = [config.load(target) for target in config.target]  # what can't be read is refused first
-    source = (
-        config.source_file
-        or train.main(
-            config.on_labels(
-                config.source,
-                config.source_epochs,
-                seed=config.source_seed,
-                limit_train=config.source_images,
-                validation=None,
-            )
-        ).folder
-    )
+    source = config.source_file or train.main(config.source_training()).folder
     runs = []
     for target, dataset in zip(config.target, datasets):
         out = config.out / file_name(target) if config.out and len(datasets) > 1 else config.out
@@ -175,16 +174,21 @@ def main(config: Config) -> list[Run]:
     return runs
 
 
-def transfer(config: Config, dataset: Dataset, source: Path) -> list[Run]:
-    """The runs from scratch (where that is wanted), of phase 1 and of phase 2 on one target."""
-    name = config.model or config.source_name
-    settings = {
+def experiment(config: Config, dataset: Dataset, source: Path) -> dict:
+    """What the run folder's config.json holds."""
+    return {
         "recipe": "transfer",
         "backend": cli.backend(),
         "data_sha256": dataset.checksum,
         "source_sha256": checksum(pretrained.file(source)),
         **cli.as_json(config),
     }
+
+
+def transfer(config: Config, dataset: Dataset, source: Path) -> list[Run]:
+    """The runs from scratch (where that is wanted), of phase 1 and of phase 2 on one target."""
+    name = config.model or config.source_name
+    settings = experiment(config, dataset, source)
     folder = config.out or default_folder(
         "transfer", [name, config.source_name, *config.target], config.seed, settings
     )
@@ -211,8 +215,33 @@ def transfer(config: Config, dataset: Dataset, source: Path) -> list[Run]:
     return [*([scratch] if scratch else []), head, whole]
 
 
-def learn(config: Config, run: Run, facts: dict, dataset: Dataset, start: Path, phase: int) -> None:
-    """Train what `start` holds, the source or phase 1, on from where `run` stands, and score it."""
+def trial(config: Config, folder: Path, epochs: int) -> Run:
+    """Train phase 1 and phase 2 up to epoch `epochs` of the resolved `config`, whose source is trained and
+    whose target is one, and score no test image; `main` would finish the run."""
+    source = config.source_file
+    assert source and config.head_epochs
+    dataset = config.load(config.target[0])
+    settings = experiment(config, dataset, source)
+    facts = {**settings, "model": config.model or config.source_name, "dataset": config.target[0]}
+    run = Run.start(folder, settings)
+    head = Run.start(run.phase1, settings)
+    with run.alone():
+        learn(config, head, facts, dataset, source, phase=1, trial_epochs=config.head_epochs)
+        learn(config, run, facts, dataset, head.folder, phase=2, trial_epochs=epochs)
+    return run
+
+
+def learn(
+    config: Config,
+    run: Run,
+    facts: dict,
+    dataset: Dataset,
+    start: Path,
+    phase: int,
+    trial_epochs: int | None = None,
+) -> None:
+    """Train what `start` holds, the source or phase 1, on from where `run` stands, and score it; or only
+    train it up to epoch `trial_epochs`."""
     cli.start_keras()
     from kapp.training import Learner, device, optimizers, precision
     from kapp.training.fit import finish, fit
@@ -249,11 +278,13 @@ def learn(config: Config, run: Run, facts: dict, dataset: Dataset, start: Path, 
         learner,
         dataset,
         run,
-        epochs=epochs,
+        epochs=trial_epochs or epochs,
         batch_size=how.batch_size,
         seed=config.seed,
         validate_every=config.validate_every,
     )
+    if trial_epochs is not None:
+        return
     this = {"phase": f"phase {phase}", "epochs": epochs, **asdict(how), "precision": precision.of(network)}
     finish(learner, dataset, run, {**facts, **this, "teachers": [], "objective": "cross_entropy"})
 

@@ -59,8 +59,8 @@ def make(
     """A new optimiser: adam (paper D, section 4), adamw or sgd.
 
     Args:
-        how: its name, its rate and how that falls, momentum, weight decay: with sgd an L2 penalty, with adam
-            and adamw decoupled (Loshchilov & Hutter 2019); on kernels only.
+        how: its name, its rate and how that falls, momentum (which adam and adamw call beta_1), weight decay:
+            with sgd an L2 penalty, with adam and adamw decoupled (Loshchilov & Hutter 2019); on kernels only.
         epochs, steps_per_epoch: of the training.
         forgetful: sgd's momentum starts anew each epoch, as in paper A's code.
 
@@ -75,7 +75,7 @@ def make(
         raise unknown("optimizer", how.optimizer, NAMES)
     # AdamW has a decay of its own by default: 0 is not None for it.
     decay = how.weight_decay if how.optimizer == "adamw" else how.weight_decay or None
-    optimizer = kinds[how.optimizer](rate, weight_decay=decay)
+    optimizer = kinds[how.optimizer](rate, beta_1=how.momentum, weight_decay=decay)
     if how.weight_decay:
         optimizer.exclude_from_weight_decay(var_names=list(NOT_DECAYED))
     return optimizer

@@ -1,0 +1,1 @@
+"""Searching for settings: what is searched, what to try next, who trains it."""
