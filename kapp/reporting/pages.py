@@ -133,7 +133,8 @@ def _verdict(run: Run, baseline: Run) -> str:
     taught, labels = run.result, baseline.result
     sentences = _compared("Distillation", taught, labels)
     changed = [
-        f"{key.replace('_', ' ')} ({plain(labels[key]) or 'none'} on labels, {plain(taught[key]) or 'none'} distilled)"
+        f"{key.replace('_', ' ')} ({plain(labels[key]) or 'none'} on labels, "
+        f"{plain(taught[key]) or 'none'} distilled)"
         for key in tables.TRAINING
         if key in labels and key in taught and labels[key] != taught[key]
     ]
