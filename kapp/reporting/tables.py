@@ -50,6 +50,8 @@ def experiments(frame: pd.DataFrame) -> pd.DataFrame:
         `test_accuracy`, their sample standard deviations `val_spread` and `test_spread` (NaN for
         one run), and (`low`, `high`): the 95% interval of one run, mean ± deviation of several.
     """
+    # Two transfers that differ in phase 2 share their phase 1: run twice, it is one.
+    frame = frame.drop_duplicates([*SETTINGS, "seed", "test_accuracy", "val_accuracy", "test_loss"])
     by_settings = frame.groupby(SETTINGS, dropna=False, sort=False, as_index=False)
     table = by_settings.agg(
         parameters=("parameters", "first"),

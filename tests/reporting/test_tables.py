@@ -166,6 +166,14 @@ def test_comparison_sets_paper_as_table_4_beside_ours(make_run):
     assert [row["papers A and D"] for row in both] == ["A: 83.28%, 350 epochs", "D: 58.37%, 300 epochs"]
 
 
+def test_the_same_run_twice_is_one(make_run):
+    phase1 = {"source": "cifar10", "head": "linear", "phase": "phase 1"}
+    twins = rows(make_run("a", "all_cnn_c", 0.5, **phase1), make_run("b", "all_cnn_c", 0.5, **phase1))
+    assert list(tables.experiments(twins)["n"]) == [1]
+    seeds = rows(make_run("c", seed=0), make_run("d", seed=1))  # of equal accuracy, by chance
+    assert list(tables.experiments(seeds)["n"]) == [2]
+
+
 def test_a_run_that_selected_by_nothing_has_no_validation_accuracy(make_run):
     (shown,) = cells(tables.comparison(rows(make_run("a", val_accuracy=None, validation_images=0))))
     assert shown["validation"] == ""
