@@ -106,8 +106,9 @@ def bars(frame: pd.DataFrame, path: Path, title: str = "") -> None:
             colour = colours[row["trained_on"]]
             axes.bar(x, row["test_accuracy"], 0.78 / room, color=colour)
             _error_bar(axes, x, row)
+    alone = "from scratch" if table["phase"].notna().any() else "no teacher"
     for name in lessons:
-        label = name.replace("labels", "no teacher") if name.startswith("labels") else f"from {name}"
+        label = name.replace("labels", alone) if name.startswith("labels") else f"from {name}"
         axes.bar(0, 0, color=colours[name], label=label)
 
     ticks = [f"{model}\n(teacher)" if model in teachers else model for model in models]

@@ -71,7 +71,8 @@ def experiments(frame: pd.DataFrame) -> pd.DataFrame:
     for _, twins in table.groupby(alike, dropna=False, sort=False):
         for name in SETTINGS:
             if twins[name].nunique(dropna=False) > 1:
-                table.loc[twins.index, "trained_on"] += f", {name} " + twins[name].map(plain)
+                words = f", {name.replace('_', ' ')} "
+                table.loc[twins.index, "trained_on"] += words + twins[name].map(plain)
     return table
 
 

@@ -76,8 +76,8 @@ def test_runs_that_differ_in_more_than_the_seed_stay_apart_and_say_how(make_run)
     table = tables.experiments(frame)
     assert list(table["n"]) == [1, 1, 1]
     assert list(table["trained_on"]) == [
-        "labels, learning_rate 0.001",
-        "labels, learning_rate 0.01",
+        "labels, learning rate 0.001",
+        "labels, learning rate 0.01",
         "labels",
     ]
 
