@@ -226,9 +226,10 @@ class OnLabels(Settings):
                     f"{value}: leave one of them out."
                 )
 
-    def as_its_paper(self, model: str, epochs: int) -> Values:
-        """How its paper trains `model` over `epochs`; a user's own notation is trained as paper D's."""
-        of_paper_a = models.find(model).paper == "A"
+    def as_its_paper(self, model: str | None, epochs: int) -> Values:
+        """How its paper trains `model` over `epochs`; a user's own, None for one from a file, is trained as
+        paper D's."""
+        of_paper_a = model is not None and models.find(model).paper == "A"
         how = paper_a.training(epochs, self.departures) if of_paper_a else paper_d.TRAINING
         return published(self, how, epochs)
 

@@ -112,7 +112,7 @@ class Config(OnLabels):
         full |= {"scratch_epochs": as_long, "source_epochs": as_long}
         config = replace(self, **filled(self, QUICK if self.quick else {}, full), model=model)
         assert config.epochs
-        config = replace(config, **filled(config, self.as_its_paper(model or "all_cnn_c", config.epochs)))
+        config = replace(config, **filled(config, self.as_its_paper(model, config.epochs)))
         rate = config.training.learning_rate
         rates = {"head_learning_rate": rate, "whole_learning_rate": rate}
         return replace(config, **filled(config, rates))
