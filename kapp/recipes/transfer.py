@@ -27,10 +27,10 @@ from kapp.runs import Run, default_folder, file_name
 from kapp.training import pretrained
 
 QUICK = {
-    "epochs": 12,
+    "epochs": 10,
     "head_epochs": 20,
-    "scratch_epochs": 20,
-    "source_epochs": 7,
+    "scratch_epochs": 16,
+    "source_epochs": 6,
     "source_images": 4000,
     "limit_train": 800,
     "width": 0.125,
