@@ -7,6 +7,9 @@ import keras
 import numpy as np
 from keras import layers
 
+from kapp.models.dropout import Dropout
+from kapp.models.normalisation import BatchNormalization
+
 Tensor = Any  # a keras.KerasTensor
 # PyTorch's defaults, which paper D trained with; Keras's 0.99 needs hundreds of steps to warm up.
 NORMALISATION = {"momentum": 0.9, "epsilon": 1e-5}
@@ -27,7 +30,7 @@ def he_normal(seeds: Iterator[int]) -> keras.Initializer:
 def activated(x: Tensor, name: str, normalised: bool = True) -> Tensor:
     """ReLU, after batch normalisation (paper D, section 4) or without it (paper A)."""
     if normalised:
-        x = layers.BatchNormalization(**NORMALISATION, name=f"{name}_bn")(x)
+        x = BatchNormalization(**NORMALISATION, name=f"{name}_bn")(x)
     return layers.ReLU(name=f"{name}_relu")(x)
 
 
@@ -67,15 +70,21 @@ def dense(
     return layers.Dense(units, use_bias=biased, kernel_initializer=initialiser, name=name, **settings)(x)
 
 
+def dropout(x: Tensor, rate: float, seeds: Iterator[int], name: str, *, channels: bool = False) -> Tensor:
+    """Dropout of single values or, with `channels`, of whole maps."""
+    layer = layers.SpatialDropout2D if channels else Dropout
+    return layer(rate, seed=next(seeds), name=name)(x)
+
+
 def residual_block(x: Tensor, filters: int, seeds: Iterator[int], name: str, *, stride: int = 1) -> Tensor:
     """Two convolutions and the skip over them (He et al. 2016, figure 2); a 1x1 projection on the skip
     where the shape changes (their option B)."""
     skip = x
     if stride != 1 or x.shape[-1] != filters:
         skip = convolution(x, filters, seeds, f"{name}_skip", kernel=1, stride=stride)
-        skip = layers.BatchNormalization(**NORMALISATION, name=f"{name}_skip_bn")(skip)
+        skip = BatchNormalization(**NORMALISATION, name=f"{name}_skip_bn")(skip)
     x = convolution(x, filters, seeds, f"{name}_conv1", stride=stride)
     x = activated(x, f"{name}_conv1")
     x = convolution(x, filters, seeds, f"{name}_conv2")
-    x = layers.BatchNormalization(**NORMALISATION, name=f"{name}_conv2_bn")(x)
+    x = BatchNormalization(**NORMALISATION, name=f"{name}_conv2_bn")(x)
     return layers.ReLU(name=f"{name}_relu")(layers.Add(name=f"{name}_add")([x, skip]))

@@ -10,7 +10,8 @@ import numpy as np
 from keras import layers
 
 from kapp.errors import WrongValue
-from kapp.models.layers import activated, convolution, dense, residual_block, seeds_of
+from kapp.models.layers import activated, convolution, dense, dropout, residual_block, seeds_of
+from kapp.models.max_pooling import MaxPooling2D
 from kapp.models.notation import (
     AveragePooling,
     Convolution,
@@ -103,9 +104,7 @@ def _chain(x, steps: Sequence[Step], seeds: Iterator[int], normalised: bool, poo
             case AveragePooling(size):
                 x = layers.AveragePooling2D(size, name=f"average{next(number[AveragePooling])}")(x)
             case Dropout(rate, channels):
-                name = f"dropout{next(number[Dropout])}"
-                drop = layers.SpatialDropout2D if channels else layers.Dropout
-                x = drop(rate, seed=next(seeds), name=name)(x)
+                x = dropout(x, rate, seeds, f"dropout{next(number[Dropout])}", channels=channels)
             case GlobalAveragePooling():
                 x = layers.GlobalAveragePooling2D(name="average")(x)
             case Relu():
@@ -154,7 +153,7 @@ def _pooled(x, step: Pooling, norm: float, name: str):
     # 2x2 windows tile the map; larger ones overlap and are padded to cover its edge.
     padding = "same" if step.padded and step.size != step.stride else "valid"
     if norm == math.inf:
-        return layers.MaxPooling2D(step.size, step.stride, padding, name=name)(x)
+        return MaxPooling2D(step.size, step.stride, padding, name=name)(x)
     return PNormPooling2D(step.size, step.stride, norm, padding, name=name)(x)
 
 

@@ -53,6 +53,38 @@ class SGD(type(keras.optimizers.SGD(0.0))):  # type: ignore[misc]  # the class t
         super().apply(grads, trainable_variables)
 
 
+class Adam(type(keras.optimizers.Adam())):  # type: ignore[misc]  # the class that this backend makes of it
+    """Keras's. On PyTorch and a CPU it is one pass over the weights, where Keras takes a dozen, as long as
+    the matrix products of a small batch; what TensorFlow and JAX do is compiled (`kapp.training.steps`)."""
+
+    def _parallel_update_step(self, grads: list, variables: list, learning_rate: Any) -> None:
+        """What Keras calls on PyTorch alone."""
+        if variables[0].value.device.type != "cpu":
+            return super()._parallel_update_step(grads, variables, learning_rate)
+        import torch
+        from torch.optim.adam import adam
+
+        index = [self._get_variable_index(variable) for variable in variables]
+        step = float(self.iterations)
+        adam(
+            [variable.value for variable in variables],
+            grads,
+            exp_avgs=[self._momentums[i].value for i in index],
+            exp_avg_sqs=[self._velocities[i].value for i in index],
+            max_exp_avg_sqs=[],
+            state_steps=[torch.tensor(step) for _ in variables],  # raised by 1 before they are used
+            lr=float(learning_rate),
+            beta1=self.beta_1,
+            beta2=self.beta_2,
+            # Keras adds its epsilon before the correction of the bias, PyTorch after it.
+            eps=self.epsilon / (1 - self.beta_2 ** (step + 1)) ** 0.5,
+            weight_decay=0,  # Keras has applied it
+            amsgrad=False,
+            maximize=False,
+            fused=True,
+        )
+
+
 def make(
     how: Training, *, epochs: int = 1, steps_per_epoch: int = 1, forgetful: bool = False
 ) -> keras.Optimizer:
@@ -70,12 +102,10 @@ def make(
     rate = _rate(how, epochs, steps_per_epoch)
     if how.optimizer == "sgd":
         return SGD(rate, how.momentum, how.weight_decay, steps_per_epoch if forgetful else None)
-    kinds = {"adam": keras.optimizers.Adam, "adamw": keras.optimizers.AdamW}
-    if how.optimizer not in kinds:
+    if how.optimizer not in NAMES:
         raise unknown("optimizer", how.optimizer, NAMES)
-    # AdamW has a decay of its own by default: 0 is not None for it.
-    decay = how.weight_decay if how.optimizer == "adamw" else how.weight_decay or None
-    optimizer = kinds[how.optimizer](rate, beta_1=how.momentum, weight_decay=decay)
+    # Keras decouples Adam's decay as well: AdamW is Adam by another name.
+    optimizer = Adam(rate, beta_1=how.momentum, weight_decay=how.weight_decay or None)
     if how.weight_decay:
         optimizer.exclude_from_weight_decay(var_names=list(NOT_DECAYED))
     return optimizer
