@@ -191,7 +191,7 @@ def learn(
 
     assert config.epochs and config.width  # resolved
     how = config.training
-    dtype = precision.use(config.precision)
+    dtype = precision.use(config.precision, models.find(config.student).convolutional)
     config.spread()
     run.write_environment(device.environment(dataset.checksum))
 

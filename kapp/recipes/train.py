@@ -106,7 +106,7 @@ def learn(
 
     assert config.epochs  # resolved
     how = config.training
-    dtype = precision.use(config.precision)
+    dtype = precision.use(config.precision, models.find(config.model).convolutional)
     config.spread()
     processes.first_does(lambda: run.write_environment(device.environment(dataset.checksum)))
 

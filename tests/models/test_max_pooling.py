@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 from keras import ops
 
-from kapp.models.max_pooling import MaxPooling2D
+from kapp.models import max_pooling
+from kapp.models.max_pooling import MaxPooling2D, tiles_pooled
 
 
 @pytest.mark.parametrize("settings", [(2, 2), (3, 2), (2, 1), (3, 2, "same")])
@@ -12,6 +13,24 @@ def test_it_is_keras_own(settings, side):
     x = np.random.default_rng(0).normal(size=(3, side, side, 5)).astype("float32")
     ours, keras_own = (kind(*settings) for kind in (MaxPooling2D, keras.layers.MaxPooling2D))
     np.testing.assert_array_equal(ops.convert_to_numpy(ours(x)), ops.convert_to_numpy(keras_own(x)))
+
+
+@pytest.mark.skipif(keras.backend.backend() == "jax", reason="its compiler does it")
+def test_compiled_tiles_are_keras_own_and_give_the_first_of_equals_its_gradient():
+    random = np.random.default_rng(1)
+    x = random.integers(0, 3, (2, 4, 6, 5)).astype("float32")  # many equals
+    pooled = tiles_pooled(ops.convert_to_tensor(x))
+    np.testing.assert_array_equal(ops.convert_to_numpy(pooled), ops.convert_to_numpy(ops.max_pool(x, 2)))
+    dy = random.normal(size=pooled.shape).astype("float32")
+    gradient = ops.convert_to_numpy(
+        max_pooling._spread(ops.convert_to_tensor(dy), ops.convert_to_tensor(x), pooled)
+    )
+    expected = np.zeros_like(x)
+    for n, i, j, c in np.ndindex(dy.shape):
+        tile = x[n, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2, c]
+        di, dj = np.unravel_index(tile.argmax(), (2, 2))
+        expected[n, 2 * i + di, 2 * j + dj, c] = dy[n, i, j, c]
+    np.testing.assert_array_equal(ops.convert_to_numpy(gradient), expected)
 
 
 @pytest.mark.skipif(keras.backend.backend() != "torch", reason="other backends have one order in memory")

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 from keras import ops
 
+from kapp.models import loops
 from kapp.models.normalisation import BatchNormalization
 
 SHAPES = [(16, 6, 5, 7), (32, 7)]
@@ -30,9 +31,11 @@ def trained(kind, x: np.ndarray, target: np.ndarray) -> list[np.ndarray]:
     return [outputs, *(ops.convert_to_numpy(variable) for variable in model.variables)]
 
 
+@pytest.mark.parametrize("large", [0, loops.LARGE])
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
-def test_it_is_keras_own_in_outputs_gradients_and_statistics(shape, policy):
+def test_it_is_keras_own_in_outputs_gradients_and_statistics(shape, policy, large, monkeypatch):
+    monkeypatch.setattr(loops, "LARGE", large)
     random = np.random.default_rng(0)
     x = random.normal(100, 2, shape).astype("float32")  # a mean far from 0: where E[x^2] - E[x]^2 would fail
     target = random.normal(size=shape).astype("float32")
