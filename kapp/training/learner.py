@@ -1,5 +1,6 @@
 """The Learner: a network, the images it learns from, and its training step."""
 
+import gc
 from typing import Any, NamedTuple
 
 import keras
@@ -44,6 +45,7 @@ class Learner(keras.Model):
         self.views = views or Views()
         self.images = self.labels = None
         if dataset is not None:
+            gc.collect()  # a Learner that is done with is part of a cycle, and holds its images until then
             # Variables and not constants, so that the images are a compiled step's argument.
             self.images = _resident(dataset.images, "uint8", "images")
             self.labels = _resident(dataset.labels, "int32", "labels")

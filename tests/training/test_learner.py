@@ -1,3 +1,5 @@
+import weakref
+
 import keras
 import numpy as np
 import pytest
@@ -166,3 +168,13 @@ def test_the_network_keeps_its_own_dtype_policy():
     assert net.get_layer("conv1").compute_dtype == "bfloat16"
     assert net.get_layer("conv1").kernel.dtype == "float32"
     assert net.output.dtype == "float32"
+
+
+def test_the_images_of_a_learner_that_is_done_with_go_before_the_next_ones_come(dataset):
+    learner = compiled(network(), dataset=dataset)
+    feed = feeds.training(dataset.train.samples, 5, seed=0, views=Views(1))
+    learner.fit(feed, steps_per_epoch=2, shuffle=False, verbose=0)
+    images = weakref.ref(learner.images)
+    del learner
+    Learner(network(), dataset)
+    assert images() is None
