@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
-from keras import ops
 
 LARGE = 2**19  # values from which on a loop is worth its compiler's seconds
 
@@ -16,7 +15,7 @@ LARGE = 2**19  # values from which on a loop is worth its compiler's seconds
 def pay(x: Any) -> bool:
     """Whether compiled loops over `x` are worth while here. They are on a CPU; JAX and what runs on GPUs
     compile whole steps or have kernels of their own."""
-    shape = ops.shape(x)
+    shape = tuple(x.shape)
     if None in shape or math.prod(shape) < LARGE:
         return False
     match keras.backend.backend():
