@@ -62,7 +62,7 @@ class Settings:
     flip: bool = True
     """Mirror half of the images."""
     precision: Literal["auto", "float32", "mixed_bfloat16"] = "auto"
-    """auto: bfloat16 where the machine has units for it."""
+    """auto: bfloat16 where this machine is faster so."""
     seed: int = 0
     """Of the initial weights, dropout and the epoch table. The split is the same for every seed."""
     width: OpenSize = None
