@@ -33,12 +33,12 @@ MaxPooling2D.__module__ = "keras.layers"  # by that name a file finds Keras's
 def tiles_pooled(x: Any) -> tuple[Any, Callable]:
     """The maximum of each 2x2 tile of maps (n, height, width, channels) of even sides; its gradient goes to
     the first of equals."""
-    pooled = compiled(_greatest)(x)
 
     def gradient(*given: Any, upstream: Any = None) -> Any:
-        return compiled(_spread)(upstream_of(given, upstream), x, pooled)
+        # Not of the pooled maps: PyTorch would hold those, which hold this function, for ever.
+        return compiled(_spread)(upstream_of(given, upstream), x)
 
-    return pooled, gradient
+    return compiled(_greatest)(x), gradient
 
 
 def _greatest(x: Any) -> Any:
@@ -46,8 +46,8 @@ def _greatest(x: Any) -> Any:
     return ops.maximum(ops.maximum(a, b), ops.maximum(c, d))
 
 
-def _spread(dy: Any, x: Any, pooled: Any) -> Any:
-    nothing = ops.zeros_like(dy)
+def _spread(dy: Any, x: Any) -> Any:
+    pooled, nothing = _greatest(x), ops.zeros_like(dy)
     taken = pooled != pooled  # nowhere
     rows = []
     for row in _tiles(x):
