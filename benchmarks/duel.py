@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any, NamedTuple
@@ -65,7 +65,7 @@ class Taken:
 
     @property
     def one_off(self) -> float:
-        """Seconds that come once: imports, building, compiling, and the first turn beyond what a turn takes."""
+        """Seconds that come once: imports, building, compiling, what the first turn takes beyond others."""
         return max(0.0, self.start.seconds - self.seconds.median)
 
     @property
@@ -110,8 +110,7 @@ def measure(
         taken: list[Taken] = []
 
         def start(command: str) -> None:
-            sides.append(Side(command))
-            stack.callback(sides[-1].stop)
+            sides.append(stack.enter_context(Side(command)))
 
         def await_first(side: Side) -> None:
             taken.append(Taken(side.command, side.first()))
@@ -133,11 +132,11 @@ def measure(
 
 
 class Side:
-    """The process of `command`; a context to be stopped in any case."""
+    """The process of `command`, until the block ends."""
 
     def __init__(self, command: str):
         self.command = command
-        self._said = tempfile.TemporaryFile("w+")  # noqa: SIM115  (closed by stop)
+        self._said = tempfile.TemporaryFile("w+")  # noqa: SIM115  (closed at the end)
         words, environment = parse(command)
         self._started = time.perf_counter()
         self._process = subprocess.Popen(
@@ -163,17 +162,16 @@ class Side:
             raise self._died() from None
         return self._answer()
 
-    def stop(self) -> None:
-        """End it: by the end of its input, or else by force."""
-        try:
+    def __enter__(self) -> "Side":
+        return self
+
+    def __exit__(self, error: Any, *_: Any) -> None:
+        """End it: by the end of its input where all went well, or else by force."""
+        with suppress(OSError, subprocess.TimeoutExpired):
             self._pipe("stdin").close()
-            self._process.wait(0 if sys.exc_info()[0] else PATIENCE)
-        except (OSError, subprocess.TimeoutExpired):
-            pass
-        try:
+            self._process.wait(0 if error else PATIENCE)
+        with suppress(ProcessLookupError):  # where it has ended, with all that it started
             os.killpg(self._process.pid, signal.SIGKILL)
-        except ProcessLookupError:  # it has ended, with all that it started
-            pass
         self._process.wait()
         self._pipe("stdout").close()
         self._said.close()
@@ -191,7 +189,9 @@ class Side:
         status = self._process.wait()
         self._said.seek(0)
         last = "".join(self._said.readlines()[-QUOTED:]).rstrip() or "(nothing)"
-        return Failure(f"this side died with status {status}: {self.command}\nThe end of what it said:\n{last}")
+        return Failure(
+            f"this side died with status {status}: {self.command}\nThe end of what it said:\n{last}"
+        )
 
 
 def parse(command: str) -> tuple[list[str], dict[str, str]]:

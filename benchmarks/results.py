@@ -69,7 +69,7 @@ def read(path: Path) -> list[Line]:
 
 
 def replace_row(path: Path, row: str, measured: Sequence[Line], load: float) -> None:
-    """Write the lines of `row` into the file, with where they were measured, in place of those that it had."""
+    """Write the lines of `row`, with where they were measured, in place of those that the file had."""
     where = (date.today().isoformat(), machine.commit(), machine.processor(), versions(), round(load, 2))
     kept = [line for line in read(path) if line.row != row]
     make_folder(path.parent)

@@ -12,7 +12,7 @@ STATUS = Path("/proc/self/status")
 
 
 def serve(turn: Callable[[], object], images: int) -> None:
-    """Run `turn` once, to warm up, then once a line of standard input, and answer each time with a line of JSON.
+    """Run `turn` once, to warm up, then once a line of standard input; answer each time with a line of JSON.
 
     Args:
         images: how many a turn works through.

@@ -2,9 +2,9 @@
 
     KERAS_BACKEND=tensorflow python -m benchmarks.ways.kapp_distill --teaching stored --precision float32
 
-stored: the teacher's answers to the epoch are stored before the first turn, and each turn begins, as every epoch
-does, with looking them up; no teacher is in it, so that one of any width may have filled them. live: the teacher is
-asked in every step. labels: the same student without a teacher.
+stored: the teacher's answers to the epoch are stored before the first turn, and each turn begins, as every
+epoch does, with looking them up; no teacher is in it, so that one of any width may have filled them. live:
+the teacher is asked in every step. labels: the same student without a teacher.
 """
 
 import argparse
@@ -52,12 +52,12 @@ def main() -> None:
                 learner = Distiller(student, answers=answers)
         stored = arguments.teaching == "stored"
         learner.compile(optimizers.make(config.training, steps_per_epoch=arguments.steps))
-        shown = {"seed": 0, "views": views}
+        steps, batch = arguments.steps, arguments.batch
 
         def epoch() -> None:
-            ready = [EpochAnswers(samples, arguments.batch, **shown, steps=arguments.steps)] if stored else []
-            feed = feeds.training(samples, arguments.batch, **shown)
-            learner.fit(feed, steps_per_epoch=arguments.steps, shuffle=False, verbose=0, callbacks=ready)
+            ready = [EpochAnswers(samples, batch, seed=0, views=views, steps=steps)] if stored else []
+            feed = feeds.training(samples, batch, seed=0, views=views)
+            learner.fit(feed, steps_per_epoch=steps, shuffle=False, verbose=0, callbacks=ready)
 
         serve(epoch, len(samples))
 

@@ -1,5 +1,5 @@
-"""What the first epoch of a distillation adds: `TeacherAnswers.of` on views that nobody asked for before, another
-epoch's each turn, written to disk.
+"""What the first epoch of a distillation adds: `TeacherAnswers.of` on views that nobody asked for before,
+another epoch's each turn, written to disk.
 
     KERAS_BACKEND=tensorflow python -m benchmarks.ways.kapp_filling --precision float32
 """

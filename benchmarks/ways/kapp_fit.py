@@ -21,7 +21,9 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=images.COUNT, help="resident")
     parser.add_argument("--steps", type=int, default=20, help="in a turn; 0: a whole epoch of the images")
     arguments = parser.parse_args()
-    config = train.Config(model=arguments.network, batch_size=arguments.batch, width=arguments.width).resolved()
+    config = train.Config(
+        model=arguments.network, batch_size=arguments.batch, width=arguments.width
+    ).resolved()
     cli.start_keras()
     from kapp.data import feeds
     from kapp.training import Learner, optimizers, precision

@@ -1,9 +1,10 @@
-"""An epoch of several students of one teacher, one after another, each shown the same views, as runs of one seed are.
+"""An epoch of several students of one teacher, one after another, each shown the same views, as runs of one
+seed are.
 
     KERAS_BACKEND=tensorflow python -m benchmarks.ways.kapp_students --students 4 --teaching stored
 
-stored: the first student's epoch asks the teacher, in bulk, and the others find its answers. live: the teacher is
-asked in every step of every student.
+stored: the first student's epoch asks the teacher, in bulk, and the others find its answers. live: the
+teacher is asked in every step of every student.
 """
 
 import argparse
@@ -35,18 +36,19 @@ def main() -> None:
     from kapp.training import Distiller, TeacherAnswers, optimizers, precision
 
     precision.use(arguments.precision)
-    steps = arguments.steps
+    steps, batch = arguments.steps, arguments.batch
     dataset = images.dataset(steps * arguments.batch)
     samples, views = dataset.train.samples, config.views
     teacher = models.build(arguments.teacher, width=arguments.teacher_width)
-    shown = {"seed": 0, "views": views}
     with tempfile.TemporaryDirectory() as folder:
         answers = TeacherAnswers(teacher, dataset, views, folder=Path(folder))
         stored = arguments.teaching == "stored"
         learners = []
         for seed in range(arguments.students):
             student = models.build(arguments.student, seed=seed)
-            taught = {"answers": answers} if stored else {"teachers": teacher, "dataset": dataset, "views": views}
+            taught = (
+                {"answers": answers} if stored else {"teachers": teacher, "dataset": dataset, "views": views}
+            )
             learners.append(Distiller(student, **taught))
             learners[-1].compile(optimizers.make(config.training, steps_per_epoch=steps))
         number = itertools.count()
@@ -54,8 +56,8 @@ def main() -> None:
         def epoch() -> None:
             now = next(number)  # another in each turn: no answer is there yet
             for learner in learners:
-                ready = [EpochAnswers(samples, arguments.batch, **shown, steps=steps)] if stored else []
-                feed = feeds.training(samples, arguments.batch, **shown, first_step=now * steps)
+                ready = [EpochAnswers(samples, batch, seed=0, views=views, steps=steps)] if stored else []
+                feed = feeds.training(samples, batch, seed=0, views=views, first_step=now * steps)
                 when = {"initial_epoch": now, "epochs": now + 1, "steps_per_epoch": steps}
                 learner.fit(feed, **when, shuffle=False, verbose=0, callbacks=ready)
 

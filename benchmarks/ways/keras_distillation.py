@@ -1,6 +1,6 @@
 """Keras's own distillation, `keras.distillation.Distiller` with `LogitsDistillation` by `KLDivergence` at
-temperature 4, half of the loss from the labels as it has it by default, Adam, the images in memory, no augmentation;
-deep_resnet teaches linear_3. The networks are kapp's, so that both sides compute the same.
+temperature 4, half of the loss from the labels as it has it by default, Adam, the images in memory, no
+augmentation; deep_resnet teaches linear_3. The networks are kapp's, so that both sides compute the same.
 
     KERAS_BACKEND=tensorflow python -m benchmarks.ways.keras_distillation --precision float32
 """

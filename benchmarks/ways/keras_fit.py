@@ -1,5 +1,5 @@
-"""A network in Keras's own layers through plain `model.fit`, as Keras's guides train: the images in memory and
-shuffled by `fit`, no augmentation, Adam and cross-entropy from logits.
+"""A network in Keras's own layers through plain `model.fit`, as Keras's guides train: the images in memory
+and shuffled by `fit`, no augmentation, Adam and cross-entropy from logits.
 
     KERAS_BACKEND=tensorflow python -m benchmarks.ways.keras_fit teacher_1 --precision float32
 """
@@ -52,7 +52,9 @@ def main() -> None:
     pictures, labels = images.arrays(arguments.steps * arguments.batch)
     normalise = layers.Normalization(mean=MEAN, variance=VARIANCE)
     network = keras.Sequential([keras.Input((32, 32, 3)), normalise, *NETWORKS[arguments.network]()])
-    network.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
+    network.compile(
+        "adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"]
+    )
     serve(lambda: network.fit(pictures, labels, batch_size=arguments.batch, verbose=0), len(pictures))
 
 

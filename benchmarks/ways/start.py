@@ -1,6 +1,6 @@
 """A recipe's command, stopped when its training step --step has ended; answers with a line of JSON, and ends.
 
-    python -m benchmarks.ways.start --step 1 train --model linear_3 --dataset shapes --out /tmp/started
+python -m benchmarks.ways.start --step 1 train --model linear_3 --dataset shapes --out /tmp/started
 """
 
 import argparse
@@ -22,8 +22,8 @@ def main() -> None:
     arguments = parser.parse_args()
     start_keras = cli.start_keras
 
-    def start_and_watch(*names: Any) -> None:
-        start_keras(*names)
+    def start_and_watch(name: str | None = None) -> None:
+        start_keras(name)
         stop_after(arguments.step)
 
     cli.start_keras = start_and_watch  # the recipe decides when Keras is imported, as without us

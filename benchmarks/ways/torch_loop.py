@@ -1,7 +1,7 @@
-"""A training loop as a PyTorch user writes it by hand for speed on a CPU: bfloat16 autocast (--float32: without),
-channels last, fused Adam at 0.001 (all_cnn_c: fused SGD at 0.05 with momentum 0.9 and weight decay 0.001), images
-resident as padded uint8, a crop and flip a sample by indexing, nothing read back in an epoch; eager, or --compiled:
-forward, loss and their gradients by torch.compile with its defaults.
+"""A training loop as a PyTorch user writes it by hand for speed on a CPU: bfloat16 autocast (--float32:
+without), channels last, fused Adam at 0.001 (all_cnn_c: fused SGD at 0.05 with momentum 0.9 and weight decay
+0.001), images resident as padded uint8, a crop and flip a sample by indexing, nothing read back in an epoch;
+eager, or --compiled: forward, loss and their gradients by torch.compile with its defaults.
 
     python -m benchmarks.ways.torch_loop teacher_1 --compiled
 """
@@ -73,7 +73,9 @@ NETWORKS = {"teacher_1": teacher_1, "linear_3": linear_3, "all_cnn_c": all_cnn_c
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("network", choices=NETWORKS)
-    parser.add_argument("--compiled", action="store_true", help="forward and loss by torch.compile (inductor)")
+    parser.add_argument(
+        "--compiled", action="store_true", help="forward and loss by torch.compile (inductor)"
+    )
     parser.add_argument("--float32", action="store_true", help="no autocast")
     parser.add_argument("--batch", type=int, default=images.BATCH)
     parser.add_argument("--steps", type=int, default=20, help="in a turn")
