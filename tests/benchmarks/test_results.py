@@ -5,7 +5,9 @@ SIDE = Taken("a command, with a comma", Turn(9.5, 1.25, 64, 1000), [Turn(0.5, 0.
 
 
 def test_what_is_written_is_read(tmp_path):
-    results.replace_row(tmp_path / "new" / "rows.csv", "one", results.lines("one", "ours", SIDE, 32), load=1.5)
+    results.replace_row(
+        tmp_path / "new" / "rows.csv", "one", results.lines("one", "ours", SIDE, 32), load=1.5
+    )
     lines = results.read(tmp_path / "new" / "rows.csv")
     assert results.sides(lines) == [("ours", "32", SIDE)]
     assert {line.load for line in lines} == {1.5}
