@@ -13,7 +13,7 @@ from benchmarks.results import Line
 
 TRAIN, TEST = 50_000, 10_000  # CIFAR-10's
 STUDENT, TEACHER = "linear_3", "deep_resnet"
-NARROW = 0.125  # of the teacher that answers to all: a whole one would take half an hour on two cores
+NARROW = 0.0625  # of the teacher that answers to all: a whole one would take half an hour on two cores
 STEPS = 8
 FEW = 1024  # training images that a whole one answers to
 IMPORTS = """

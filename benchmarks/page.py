@@ -67,21 +67,26 @@ def where(lines: Sequence[Line]) -> str:
 
 def table(measured: Measured, folder: Path) -> list[str]:
     """The rows of ways against ways: what is quoted of each."""
-    quoted = [(row, *quote(measured[row.name])) for row in ROWS if row.name in measured]
+    quoted = [
+        (row, peer, *quote(measured[row.name], peer.name))
+        for row in ROWS
+        for peer in row.peers
+        if row.name in measured
+    ]
     if not quoted:
         return []
     rows, costs, bars = [], [], []
-    for row, ours, theirs in quoted:
+    for row, peer, ours, theirs in quoted:
         ratio = duel.ratio(ours, theirs)
         rows.append(
             {
                 "what": row.what,
                 "ours, images/s": rate(ours.rate),
-                "against": row.whom,
+                "against": peer.whom,
                 "theirs, images/s": rate(theirs.rate),
                 "ratio (least to most)": times(ratio),
-                "reach": f"{row.reach:g}x",
-                "reached": "yes" if ratio.median >= row.reach else "no",
+                "reach": f"{peer.reach:g}x",
+                "reached": "yes" if ratio.median >= peer.reach else "no",
             }
         )
         for side in (ours, theirs):
@@ -92,7 +97,7 @@ def table(measured: Measured, folder: Path) -> list[str]:
                     "epochs of CIFAR-10": significant(side.one_off_epochs),
                 }
             )
-        bars.append((f"{row.what}\nagainst {row.whom}", ratio, row.reach))
+        bars.append((f"{row.what}\nagainst {peer.whom}", ratio, peer.reach))
     figures.ratios(bars, folder / "figures" / "ratios.png")
     unique = {cost["side"]: cost for cost in costs}
     return [
@@ -107,10 +112,10 @@ def table(measured: Measured, folder: Path) -> list[str]:
     ]
 
 
-def quote(lines: Sequence[Line]) -> tuple[Taken, Taken]:
-    """The fastest of ours and of theirs."""
+def quote(lines: Sequence[Line], peer: str) -> tuple[Taken, Taken]:
+    """The fastest of ours and of the peer's."""
     taken = results.sides(lines)
-    ours, theirs = ([its for role, _, its in taken if role == wanted] for wanted in ("ours", "against"))
+    ours, theirs = ([its for role, _, its in taken if role == wanted] for wanted in ("ours", peer))
     return duel.best(ours), duel.best(theirs)
 
 
@@ -213,7 +218,7 @@ def sides(measured: Measured) -> list[str]:
             continue
         rows = [
             {
-                "": role,
+                "": role.replace("_", " "),
                 "side": code(taken.command),
                 "images/s (least to most)": rate(taken.rate),
                 "a turn": f"{taken.seconds.median:.1f} s",
@@ -223,7 +228,7 @@ def sides(measured: Measured) -> list[str]:
             }
             for role, _, taken in results.sides(measured[row.name])
         ]
-        parts += [f"### {row.what}, against {row.whom}", markdown(pd.DataFrame(rows))]
+        parts += [f"### {row.what}", markdown(pd.DataFrame(rows))]
     return ["## All sides", *parts] if parts else []
 
 

@@ -19,7 +19,7 @@ VERSIONS = ("keras", "tensorflow", "jax", "torch", "numpy")
 @dataclass(frozen=True)
 class Line:
     row: str  # of the table, a growth or a command: what `python -m benchmarks NAME` measures
-    role: str  # ours, against; in a growth, whose curve it is; of memory, what holds it
+    role: str  # ours or a peer's name; in a growth, whose curve it is; of memory, what holds it
     command: str
     at: str  # in a growth: of what quantity
     turn: int  # 0 is the first, which warms up: its seconds are those since the process was started

@@ -8,24 +8,37 @@ from benchmarks.results import Line
 
 
 @dataclass(frozen=True)
+class Peer:
+    """Others' ways to do the same work; the fastest is quoted, all are shown."""
+
+    name: str
+    whom: str
+    commands: tuple[str, ...]
+    reach: float  # how many times as fast ours should be
+
+
+@dataclass(frozen=True)
 class Row:
-    """A duel of all sides of `ours` and `against`; the fastest of each is quoted, all are shown."""
+    """A duel of `ours`, of which the fastest is quoted and all are shown, and all peers."""
 
     name: str
     what: str
     ours: tuple[str, ...]  # commands
-    whom: str
-    against: tuple[str, ...]
-    reach: float  # how many times as fast
+    peers: tuple[Peer, ...]
+
+    @property
+    def commands(self) -> dict[str, str]:
+        """Each command's role: ours or a peer's name."""
+        ours = dict.fromkeys(self.ours, "ours")
+        return ours | {command: peer.name for peer in self.peers for command in peer.commands}
 
     @property
     def sides(self) -> int:
-        return len(self.ours) + len(self.against)
+        return len(self.commands)
 
     def measure(self, turns: int, say: Callable[[str], object]) -> list[Line]:
-        taken = duel.measure([*self.ours, *self.against], turns, say)
-        roles = ["ours"] * len(self.ours) + ["against"] * len(self.against)
-        return [line for role, its in zip(roles, taken) for line in results.lines(self.name, role, its)]
+        taken = duel.measure(list(self.commands), turns, say)
+        return [line for its in taken for line in results.lines(self.name, self.commands[its.command], its)]
 
 
 def on(backend: str, way: str) -> str:
@@ -41,29 +54,32 @@ def fit(network: str, **steps: int) -> tuple[str, ...]:
     )
 
 
-def torch_loop(network: str, steps: int) -> tuple[str, ...]:
+def by_hand(network: str, steps: int, reach: float) -> Peer:
     words = f"python -m benchmarks.ways.torch_loop {network} --steps {steps}"
-    return words, f"{words} --compiled"
+    whom = "hand-written PyTorch, eager or compiled, bfloat16"
+    return Peer("by_hand", whom, (words, f"{words} --compiled"), reach)
 
 
-def stored(backend: str, precision: str, steps: int) -> str:
+def distillation(precision: str, words: str, reach: float, **steps: int) -> Row:
+    def each(way: str, **counts: int) -> tuple[str, ...]:
+        settings = f"--precision {precision} --steps"
+        return tuple(on(backend, f"{way} {settings} {count}") for backend, count in counts.items())
+
     # A narrow teacher fills the store in seconds: an epoch whose answers are stored has none in it.
-    return on(backend, f"kapp_distill --teacher-width 0.0625 --precision {precision} --steps {steps}")
-
-
-def labels(backend: str, precision: str, steps: int) -> str:
-    return on(backend, f"kapp_distill --teaching labels --precision {precision} --steps {steps}")
-
-
-def keras_distillation(precision: str) -> tuple[str, ...]:
-    return tuple(
-        on(backend, f"keras_distillation --precision {precision} --steps 1")
-        for backend in ("tensorflow", "torch")
+    stored = each("kapp_distill --teacher-width 0.0625", **steps)
+    labels = each("kapp_distill --teaching labels", **steps)
+    theirs = each("keras_distillation", **dict.fromkeys(steps, 1))
+    return Row(
+        f"distillation_{words}",
+        f"deep_resnet into linear_3, an epoch whose answers are stored, {words}",
+        stored,
+        (
+            Peer("keras_distiller", f"keras.distillation.Distiller, {words}", theirs, reach),
+            Peer("labels", f"the same student on labels, {words}", labels, 0.9),
+        ),
     )
 
 
-BY_HAND = "hand-written PyTorch, eager or compiled, bfloat16"
-KERAS = "keras.distillation.Distiller"
 PRECISIONS = ("float32", "mixed_bfloat16")
 
 ROWS = (
@@ -71,64 +87,43 @@ ROWS = (
         "teacher_1",
         "teacher_1 training",
         fit("teacher_1", tensorflow=5, torch=5),
-        BY_HAND,
-        torch_loop("teacher_1", 5),
-        1.25,
+        (
+            by_hand("teacher_1", 5, 1.25),
+            Peer(
+                "plain_fit",
+                "plain Keras fit on TensorFlow, float32",
+                (on("tensorflow", "keras_fit teacher_1 --precision float32 --steps 4"),),
+                3.0,
+            ),
+        ),
     ),
     Row(
         "linear_3",
         "linear_3 training",
         fit("linear_3", tensorflow=40, torch=20, jax=30),
-        BY_HAND,
-        torch_loop("linear_3", 40),
-        1.25,
+        (by_hand("linear_3", 40, 1.25),),
     ),
     Row(
         "all_cnn_c",
         "all_cnn_c training",
         fit("all_cnn_c", tensorflow=4, torch=4),
-        BY_HAND,
-        torch_loop("all_cnn_c", 4),
-        1.1,
+        (by_hand("all_cnn_c", 4, 1.1),),
     ),
-    Row(
-        "plain_fit",
-        "teacher_1 training",
-        fit("teacher_1", tensorflow=5, torch=5),
-        "plain Keras fit on TensorFlow, float32",
-        (on("tensorflow", "keras_fit teacher_1 --precision float32 --steps 4"),),
-        3.0,
-    ),
-    Row(
-        "distillation_bfloat16",
-        "deep_resnet into linear_3, an epoch whose answers are stored, bfloat16",
-        (stored("tensorflow", "mixed_bfloat16", 40), stored("torch", "mixed_bfloat16", 20)),
-        f"{KERAS}, bfloat16",
-        keras_distillation("mixed_bfloat16"),
-        8.0,
-    ),
-    Row(
-        "distillation_float32",
-        "deep_resnet into linear_3, an epoch whose answers are stored, float32",
-        (stored("tensorflow", "float32", 40), stored("torch", "float32", 20)),
-        f"{KERAS}, float32",
-        keras_distillation("float32"),
-        15.0,
-    ),
-    Row(
-        "labels",
-        "deep_resnet into linear_3, an epoch whose answers are stored",
-        tuple(stored("tensorflow", precision, 40) for precision in PRECISIONS),
-        "the same student on labels",
-        tuple(labels("tensorflow", precision, 40) for precision in PRECISIONS),
-        0.9,
-    ),
+    distillation("mixed_bfloat16", "bfloat16", 8.0, tensorflow=40, torch=10),
+    distillation("float32", "float32", 15.0, tensorflow=40, torch=20),
     Row(
         "filling",
         "deep_resnet's answers to an epoch's views, asked for and stored",
         tuple(on("tensorflow", f"kapp_filling --precision {precision}") for precision in PRECISIONS),
-        "its forward passes alone, in bulk",
-        tuple(on("tensorflow", f"teacher_forward --precision {precision}") for precision in PRECISIONS),
-        0.9,
+        (
+            Peer(
+                "forward_alone",
+                "its forward passes alone, in bulk",
+                tuple(
+                    on("tensorflow", f"teacher_forward --precision {precision}") for precision in PRECISIONS
+                ),
+                0.9,
+            ),
+        ),
     ),
 )

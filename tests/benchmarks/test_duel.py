@@ -1,4 +1,5 @@
 import os
+from pathlib import Path
 
 import pytest
 
@@ -6,6 +7,7 @@ from benchmarks import duel
 from benchmarks.duel import Taken, Turn
 from kapp.errors import Failure
 
+ROOT = Path(__file__).parents[2]
 SIDE = """
 import sys
 from benchmarks.turns import serve
@@ -30,8 +32,7 @@ def side(tmp_path):
     """The command of a side that writes its name into a log, and dies in its turn number `dies`."""
     path = tmp_path / "side.py"
     path.write_text(SIDE)
-    root = os.getcwd()
-    return lambda name, dies=0: f"PYTHONPATH={root} python {path} {name} {tmp_path / 'log'} {dies}"
+    return lambda name, dies=0: f"PYTHONPATH={ROOT} python {path} {name} {tmp_path / 'log'} {dies}"
 
 
 def test_sides_take_strict_turns(side, tmp_path):

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 def every_command():
     for row in rows.ROWS:
-        yield from (*row.ours, *row.against)
+        yield from row.commands
     for each in growth.GROWTHS:
         for points in each.curves.values():
             yield from points.values()
@@ -32,8 +32,7 @@ def test_names_are_unique_and_every_way_is_a_module():
 
 def test_no_side_stands_twice_in_a_duel():
     for row in rows.ROWS:
-        sides = (*row.ours, *row.against)
-        assert len(set(sides)) == len(sides)
+        assert len(row.commands) == len(row.ours) + sum(len(peer.commands) for peer in row.peers)
 
 
 def test_an_unknown_name_is_refused_with_the_nearest(capsys, monkeypatch):
