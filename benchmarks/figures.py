@@ -36,7 +36,7 @@ def ratios(bars: Sequence[tuple[str, Spread, float]], path: Path) -> None:
         )
     axes.set_xscale("log")
     everything = [value for _, ratio, reach in bars for value in (*ratio, reach)]
-    axes.set_xlim(min(0.5, *everything) / 1.3, max(everything) * 2)
+    axes.set_xlim(min(0.5, *everything) / 1.3, max(everything) * 3.5)
     axes.xaxis.set_major_locator(LogLocator(10, (1, 2, 5)))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}x"))

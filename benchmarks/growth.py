@@ -94,7 +94,7 @@ GROWTHS = (
     ),
     Growth(
         "growth_samples",
-        "An epoch by training images (linear_3, a quarter of its width, TensorFlow, float32)",
+        "An epoch of linear_3, a quarter of its width (TensorFlow, float32)",
         "training images",
         "s",
         {
@@ -106,7 +106,7 @@ GROWTHS = (
     ),
     Growth(
         "growth_students",
-        "An epoch of 500 images of several linear_3 (deep_resnet, an eighth of its width, teaches)",
+        "An epoch of 500 images of each of several linear_3, of one teacher",
         "students of one teacher",
         "s",
         {
