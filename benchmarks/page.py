@@ -57,11 +57,11 @@ def where(lines: Sequence[Line]) -> str:
         name: list(dict.fromkeys(getattr(line, name) for line in lines))
         for name in ("processor", "date", "commit", "versions")
     }
-    loads = [line.load for line in lines]
+    loads = sorted({f"{line.load:.1f}" for line in lines}, key=float)
     return (
         f"Measured on {' and '.join(told['processor'])}, {listed(told['date'])}, "
         f"commit {listed(told['commit'])}, with {'; '.join(told['versions'])}. As its rows began, the "
-        f"machine's load was {min(loads):.1f} to {max(loads):.1f}."
+        f"machine's load was {' to '.join(loads[:1] + loads[1:][-1:])}."
     )
 
 
