@@ -68,7 +68,7 @@ def distillation(precision: str, words: str, reach: float, **steps: int) -> Row:
     # A narrow teacher fills the store in seconds: an epoch whose answers are stored has none in it.
     stored = each("kapp_distill --teacher-width 0.0625", **steps)
     labels = each("kapp_distill --teaching labels", **steps)
-    theirs = each("keras_distillation", **dict.fromkeys(steps, 1))
+    theirs = each("keras_distillation", tensorflow=3, torch=2)
     return Row(
         f"distillation_{words}",
         f"deep_resnet into linear_3, an epoch whose answers are stored, {words}",
@@ -88,7 +88,7 @@ ROWS = (
         "teacher_1 training",
         fit("teacher_1", tensorflow=5, torch=5),
         (
-            by_hand("teacher_1", 5, 1.25),
+            by_hand("teacher_1", 8, 1.25),
             Peer(
                 "plain_fit",
                 "plain Keras fit on TensorFlow, float32",
@@ -107,7 +107,7 @@ ROWS = (
         "all_cnn_c",
         "all_cnn_c training",
         fit("all_cnn_c", tensorflow=4, torch=4),
-        (by_hand("all_cnn_c", 4, 1.1),),
+        (by_hand("all_cnn_c", 6, 1.1),),
     ),
     distillation("mixed_bfloat16", "bfloat16", 8.0, tensorflow=40, torch=10),
     distillation("float32", "float32", 15.0, tensorflow=40, torch=20),
