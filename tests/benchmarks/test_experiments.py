@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import commands, experiments, growth, rows
+from benchmarks import commands, experiments, growth, memory, rows
 from benchmarks.__main__ import main, measure
 from benchmarks.duel import parse
 from benchmarks.results import read
@@ -69,3 +69,28 @@ def test_help_imports_neither_keras_nor_a_backend():
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0
     assert not any(f"| {name}\n" in done.stderr for name in ("keras", "tensorflow", "torch", "pandas"))
+
+
+@pytest.mark.slow  # six processes with Keras in them
+def test_memory_tells_peaks_and_what_must_be_held(monkeypatch):
+    monkeypatch.setattr(memory, "TRAIN", 1400)
+    monkeypatch.setattr(memory, "TEST", 100)
+    monkeypatch.setattr(memory, "TEACHER", "4c-gap-10fc")
+    lines = memory.Memory().measure(1, lambda line: None)
+    held = {
+        role: [line.peak_bytes for line in lines if line.role == role] for role in ("imports", "peak", "must")
+    }
+    assert [len(sizes) for sizes in held.values()] == [1, 2, 4]
+    assert held["must"][0] == 1500 * (32 * 32 * 3 + 4)
+    assert min(held["peak"]) > held["imports"][0] + held["must"][2]
+
+
+@pytest.mark.slow  # four processes that train
+def test_a_second_start_finds_what_the_first_left():
+    lines = commands.Starts().measure(1, lambda line: None)
+    assert [(line.role, line.turn) for line in lines] == [
+        ("first", 0),
+        ("first", 1),
+        ("second", 0),
+        ("second", 1),
+    ]
