@@ -2,11 +2,12 @@
 # make transfer-demo   what a trained net gives two small data sets, one like its own and one unlike (as long)
 # make test   the tests
 # make check  linters and types
+# make bench  kapp beside its peers: reports/performance/, in 25 minutes on two idle cores
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo transfer-demo test check clean
+.PHONY: demo transfer-demo test check bench clean
 
 demo: .venv/installed
 	$(BIN)/python -m kapp.recipes.distill --teacher deep_resnet --dataset shapes --quick
@@ -21,6 +22,11 @@ check: .venv/installed
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+# Its peers need the other backends, whatever .venv was made with.
+bench: .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,jax,torch]'
+	$(BIN)/python -m benchmarks
 
 # The pinned dependencies; `make EXTRAS=dev,jax,torch ...` adds the other backends.
 EXTRAS ?= dev

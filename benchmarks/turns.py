@@ -1,0 +1,37 @@
+"""One side of a duel: a process that does one turn of its work each time it's told to."""
+
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+STATUS = Path("/proc/self/status")
+
+
+def serve(turn: Callable[[], object], images: int) -> None:
+    """Run `turn` once, to warm up, then once a line of standard input; answer each time with a line of JSON.
+
+    Args:
+        images: how many a turn works through.
+    """
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what a framework prints, natively too, is no answer
+    while True:
+        clock, processor = time.perf_counter(), time.process_time()
+        turn()
+        taken = {"seconds": time.perf_counter() - clock, "processor_seconds": time.process_time() - processor}
+        print(json.dumps({**taken, "images": images, "peak_bytes": peak_bytes()}), file=answers, flush=True)
+        if not sys.stdin.readline():
+            return
+
+
+def peak_bytes() -> int:
+    """The most memory that this process has held so far."""
+    if STATUS.is_file():
+        # Of this program alone: what getrusage says on Linux includes what its parent held when it forked.
+        line = next(line for line in STATUS.read_text().splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
