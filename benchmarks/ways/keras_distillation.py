@@ -1,6 +1,6 @@
 """Keras's own distillation, `keras.distillation.Distiller` with `LogitsDistillation` by `KLDivergence` at
 temperature 4, half of the loss from the labels as it has it by default, Adam, the images in memory, no
-augmentation; deep_resnet teaches linear_3. The networks are kapp's, so that both sides compute the same.
+augmentation; deep_resnet teaches linear_3. The networks are kapp's in Keras's own layers.
 
     KERAS_BACKEND=tensorflow python -m benchmarks.ways.keras_distillation --precision float32
 """
@@ -26,13 +26,18 @@ def main() -> None:
     keras.config.set_dtype_policy(arguments.precision)
     pictures, labels = images.arrays(arguments.steps * arguments.batch)
     distiller = keras.distillation.Distiller(
-        teacher=models.build(arguments.teacher, width=arguments.teacher_width),
-        student=models.build(arguments.student),
+        teacher=plain(models.build(arguments.teacher, width=arguments.teacher_width)),
+        student=plain(models.build(arguments.student)),
         # By the object: its name, the default, would compare logits as if they were probabilities.
         distillation_losses=keras.distillation.LogitsDistillation(4.0, keras.losses.KLDivergence()),
     )
     distiller.compile("adam", loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     serve(lambda: distiller.fit(pictures, labels, batch_size=arguments.batch, verbose=0), len(pictures))
+
+
+def plain(network: keras.Model) -> keras.Model:
+    """The network that a file of `network` holds."""
+    return keras.models.model_from_json(network.to_json())
 
 
 if __name__ == "__main__":
