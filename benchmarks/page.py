@@ -162,8 +162,8 @@ def _start(each: Starts, taken: dict[str, Spread]) -> dict[str, str]:
     return {
         "what": each.what,
         "seconds (least to most)": f"{seconds(second)}; the first time {seconds(first)}",
-        "reach": f"below {each.reach:g} s and below the first time",
-        "reached": "yes" if second.median < min(each.reach, first.median) else "no",
+        "reach": f"below {each.reach:g} s, and {each.share:g} of the first time",
+        "reached": "yes" if second.median < min(each.reach, each.share * first.median) else "no",
     }
 
 
