@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from keras import layers
 
+from kapp.models.convolution import Conv2D
 from kapp.models.dropout import Dropout
 from kapp.models.normalisation import BatchNormalization
 
@@ -50,7 +51,7 @@ def convolution(
     1); `biased` where no normalisation follows, which has a bias of its own."""
     if padding:
         x = layers.ZeroPadding2D(padding, name=f"{name}_pad", **settings)(x)
-    return layers.Conv2D(
+    return Conv2D(
         filters,
         kernel,
         stride,
