@@ -10,6 +10,7 @@ import argparse
 import keras
 
 from benchmarks import images
+from benchmarks.fitting import fit
 from benchmarks.turns import serve
 from kapp import models
 
@@ -32,7 +33,7 @@ def main() -> None:
         distillation_losses=keras.distillation.LogitsDistillation(4.0, keras.losses.KLDivergence()),
     )
     distiller.compile("adam", loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    serve(lambda: distiller.fit(pictures, labels, batch_size=arguments.batch, verbose=0), len(pictures))
+    serve(lambda: fit(distiller, pictures, labels, batch_size=arguments.batch, verbose=0), len(pictures))
 
 
 def plain(network: keras.Model) -> keras.Model:

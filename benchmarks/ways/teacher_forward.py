@@ -1,4 +1,4 @@
-"""A teacher's forward passes alone: `predict` on images as they are, 500 at once, without XLA on TensorFlow
+"""A teacher's forward passes alone: `predict_on_batch` on images as they are, 500 at once, without XLA on TensorFlow
 (which makes convolutions slower on CPUs) unless --xla, Keras's choice elsewhere.
 
     KERAS_BACKEND=tensorflow python -m benchmarks.ways.teacher_forward --precision float32
@@ -28,7 +28,8 @@ def main() -> None:
     teacher = models.build(arguments.teacher, width=arguments.teacher_width)
     plain = False if keras.backend.backend() == "tensorflow" else "auto"
     teacher.compile(jit_compile=arguments.xla or plain)
-    serve(lambda: teacher.predict(pictures, batch_size=arguments.bulk, verbose=0), len(pictures))
+    bulks = [pictures[start : start + arguments.bulk] for start in range(0, len(pictures), arguments.bulk)]
+    serve(lambda: [teacher.predict_on_batch(bulk) for bulk in bulks], len(pictures))
 
 
 if __name__ == "__main__":

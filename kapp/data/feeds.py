@@ -39,7 +39,7 @@ def scoring(samples: np.ndarray, batch_size: int, views: Views) -> Any:
         import tensorflow as tf
 
         batches = tf.data.Dataset.from_tensor_slices(_named(*table)).batch(batch_size)
-        return batches.map(lambda batch: (batch,)).prefetch(2)
+        return _untuned(batches.map(lambda batch: (batch,)).prefetch(2))
     return _Once(table, batch_size)
 
 
@@ -71,7 +71,17 @@ def _endless_tf_data(epoch: Callable[[int], Table], count: int, batch_size: int,
     batches = shown.flat_map(
         lambda table: tf.data.Dataset.from_tensor_slices(table).batch(batch_size, drop_remainder=True)
     )
-    return batches.skip(skipped).map(lambda batch: (batch,)).prefetch(2)
+    return _untuned(batches.skip(skipped).map(lambda batch: (batch,)).prefetch(2))
+
+
+def _untuned(batches: Any) -> Any:
+    """There is nothing to tune, and the thread that would wakes up ever less often, down to once a minute:
+    `fit` would wait for it at its end."""
+    import tensorflow as tf
+
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return batches.with_options(options)
 
 
 class _Once(keras.utils.PyDataset):

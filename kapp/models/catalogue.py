@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from kapp.errors import WrongValue, unknown
-from kapp.models.notation import Convolution, Pooling, Step, parse
+from kapp.models.notation import Pooling, Step, parse
 
 
 @dataclass(frozen=True)
@@ -23,10 +23,6 @@ class Entry:
     @property
     def steps(self) -> tuple[Step, ...]:
         return parse(self.notation)
-
-    @property
-    def convolutional(self) -> bool:
-        return any(isinstance(step, Convolution) for step in self.steps)
 
     @property
     def pools(self) -> bool:

@@ -191,7 +191,7 @@ def learn(
 
     assert config.epochs and config.width  # resolved
     how = config.training
-    dtype = precision.use(config.precision, models.find(config.student).convolutional)
+    dtype = precision.use(config.precision)
     config.spread()
     run.write_environment(device.environment(dataset.checksum))
 

@@ -106,7 +106,7 @@ def learn(
 
     assert config.epochs  # resolved
     how = config.training
-    dtype = precision.use(config.precision, models.find(config.model).convolutional)
+    dtype = precision.use(config.precision)
     config.spread()
     processes.first_does(lambda: run.write_environment(device.environment(dataset.checksum)))
 

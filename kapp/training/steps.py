@@ -15,16 +15,16 @@ Step = Callable[..., Any]
 
 
 def tensorflow_answering(network: keras.Model) -> bool:
-    """XLA where it pays. On CPUs it makes matrix products faster and convolutions slower: two cores,
-    batch 128, float32: linear_3 3,850 images/s with it and 1,750 without, deep_resnet at a quarter of its
-    width 190 and 250."""
+    """XLA where it pays. On CPUs it makes float32's small operations one, and knows neither fast convolutions
+    nor bfloat16's matrix products (reports/performance)."""
     import tensorflow as tf
 
     layers = network._flatten_layers()
-    pays = bool(tf.config.list_physical_devices("GPU")) or not any(
-        isinstance(layer, keras.layers.Conv2D) for layer in layers
+    on_gpu = bool(tf.config.list_physical_devices("GPU"))
+    slow = any(
+        isinstance(layer, keras.layers.Conv2D) or layer.compute_dtype == "bfloat16" for layer in layers
     )
-    return pays and all(layer.supports_jit for layer in layers)
+    return (on_gpu or not slow) and all(layer.supports_jit for layer in layers)
 
 
 def tensorflow_compilation(learner: Any, run_eagerly: bool, jit_compile: bool | str) -> bool:

@@ -11,27 +11,26 @@ def float32_again():
 
 
 @pytest.mark.parametrize(
-    ("flags", "convolutional", "expected"),
+    ("flags", "expected"),
     [
-        ("avx2 avx512f", True, "float32"),
-        ("avx512_bf16", False, "float32"),
-        ("avx512_bf16", True, "float32" if keras.backend.backend() == "jax" else "mixed_bfloat16"),
-        ("avx512_bf16 amx_bf16", False, "mixed_bfloat16"),
-        (None, True, "float32"),  # another system, which says nothing
+        ("avx2 avx512f", "float32"),
+        ("avx512_bf16", "float32" if keras.backend.backend() == "jax" else "mixed_bfloat16"),
+        ("avx512_bf16 amx_bf16", "mixed_bfloat16"),
+        (None, "float32"),  # another system, which says nothing
     ],
 )
-def test_auto_goes_by_what_the_processor_can(tmp_path, monkeypatch, flags, convolutional, expected):
+def test_auto_goes_by_what_the_processor_can(tmp_path, monkeypatch, flags, expected):
     monkeypatch.setattr(device, "is_gpu", lambda: False)
     monkeypatch.setattr(precision, "CPU", tmp_path / "cpuinfo")
     if flags is not None:
         precision.CPU.write_text(f"flags : fpu {flags} sse\n")
-    assert precision.use("auto", convolutional) == expected
+    assert precision.use("auto") == expected
     assert keras.config.dtype_policy().name == expected
 
 
 def test_a_gpu_computes_in_bfloat16(monkeypatch):
     monkeypatch.setattr(device, "is_gpu", lambda: True)
-    assert precision.use("auto", convolutional=False) == "mixed_bfloat16"
+    assert precision.use("auto") == "mixed_bfloat16"
 
 
 def test_what_was_asked_for_is_taken():
