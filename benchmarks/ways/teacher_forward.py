@@ -1,5 +1,5 @@
-"""A teacher's forward passes alone: `predict_on_batch` on images as they are, 500 at once, without XLA on TensorFlow
-(which makes convolutions slower on CPUs) unless --xla, Keras's choice elsewhere.
+"""A teacher's forward passes alone: `predict_on_batch` on images as they are, 500 at once, without XLA on
+TensorFlow (which makes convolutions slower on CPUs) unless --xla, Keras's choice elsewhere.
 
     KERAS_BACKEND=tensorflow python -m benchmarks.ways.teacher_forward --precision float32
 """
