@@ -4,7 +4,7 @@ import math
 import re
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import tyro
 
@@ -87,6 +87,8 @@ class Settings:
     """Start anew what that folder holds."""
     quick: bool = False
     """Shrink width, data and epochs, where not given: minutes on two CPU cores, to see it work."""
+
+    interrupted: ClassVar[str] = "The same command goes on from the last whole epoch."
 
     @property
     def training(self) -> Training:

@@ -338,8 +338,9 @@ def command(arguments: Sequence[str]) -> None:
     """The recipe's name, then its flags and the sweep's."""
     name, *rest = arguments or ["--help"]
     if name in ("-h", "--help"):
-        print(f"usage: python -m kapp.recipes.sweep {{{','.join(RECIPES)}}} ...\n\n{__doc__}")
-        print("sweep RECIPE --help lists its flags.")
+        with cli.while_read():
+            print(f"usage: python -m kapp.recipes.sweep {{{','.join(RECIPES)}}} ...\n\n{__doc__}")
+            print("sweep RECIPE --help lists its flags.")
         return
     if name not in RECIPES:
         print(f"kapp: {unknown('recipe to sweep', name, RECIPES)}", file=sys.stderr)
