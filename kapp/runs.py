@@ -9,13 +9,15 @@ confusion.csv      test images counted by true class (rows) and predicted class 
 result.json        the row that reports read; its presence means that the run is finished
 figures/           what people look at
 report.md          what happened
+export/            the network in other formats, written by kapp export
 """
 
 import csv
 import hashlib
 import json
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -267,3 +269,7 @@ def _forget(folder: Path) -> None:
     stale += [*(folder / "checkpoints").glob("*.npz"), *(folder / "figures").glob("*.png")]
     for path in stale:
         path.unlink(missing_ok=True)
+    for manifest in (folder / "export").glob("*/manifest.json"):  # of the network that is forgotten
+        shutil.rmtree(manifest.parent)
+    with suppress(OSError):  # it isn't there, or holds something else
+        (folder / "export").rmdir()
