@@ -74,7 +74,8 @@ class Config(OnLabels):
         """The source, where it is a run folder or a file and not a data set."""
         if ":" in self.source:
             return None
-        return Path(self.source) if pretrained.is_file(self.source, sources.NAMES, "source") else None
+        on_disk = pretrained.is_file(self.source, sources.NAMES, "source", sources.FORMS)
+        return Path(self.source) if on_disk else None
 
     @property
     def source_name(self) -> str:
