@@ -37,7 +37,7 @@ WRITTEN = ("config.json environment.json metrics.csv model.keras confusion.csv r
 def default_folder(recipe: str, names: Sequence[str], seed: int, config: Mapping) -> Path:
     """`runs/RECIPE-NAMES-sSEED-DIGEST`: the same experiment finds its folder again, no other does."""
     words = "-".join([recipe, *map(file_name, names)])
-    digest = hashlib.sha256(json.dumps(_experiment(config), sort_keys=True).encode()).hexdigest()
+    digest = hashlib.sha256(json.dumps(experiment(config), sort_keys=True).encode()).hexdigest()
     return ROOT / f"{words}-s{seed}-{digest[:6]}"
 
 
@@ -52,7 +52,7 @@ def is_finished(folder: Path | str, config: Mapping) -> bool:
     return (
         held.is_file()
         and (Path(folder) / "result.json").is_file()
-        and _experiment(_read_json(held)) == _experiment(config)
+        and experiment(_read_json(held)) == experiment(config)
     )
 
 
@@ -167,7 +167,7 @@ class Run:
             return
         make_folder(folder)
         for name in ("config.json", "environment.json", "result.json"):
-            text = json.dumps(_experiment(_read_json(self.folder / name)), indent=2)
+            text = json.dumps(experiment(_read_json(self.folder / name)), indent=2)
             write_text(folder / name, text + "\n")
         for name in ("metrics.csv", "confusion.csv"):
             write_text(folder / name, (self.folder / name).read_text(encoding="utf-8"))
@@ -242,7 +242,8 @@ def _whole(number: float) -> float:
     return int(number) if number.is_integer() else number
 
 
-def _experiment(config: Mapping) -> dict:
+def experiment(config: Mapping) -> dict:
+    """What of `config` decides what is computed."""
     return {key: value for key, value in config.items() if key not in NOT_THE_EXPERIMENT}
 
 
@@ -254,7 +255,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _refuse_another(folder: Path, held: Mapping, asked: Mapping) -> None:
-    held, asked = _experiment(held), _experiment(asked)
+    held, asked = experiment(held), experiment(asked)
     differing = [key for key in {**held, **asked} if held.get(key) != asked.get(key)]
     if differing:
         changes = ", ".join(f"{key}: {held.get(key)!r} -> {asked.get(key)!r}" for key in differing)

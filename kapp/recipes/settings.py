@@ -153,15 +153,12 @@ class Settings:
                     f"{_flag(name)} is {value}: it must be at least one batch, --batch-size {how.batch_size}."
                 )
 
-    def refuse_several_processes(self) -> None:
+    def refuse_several_processes(self, instead: str) -> None:
         """Raises:
-        WrongValue: several processes are to train what they can't.
+        WrongValue: several processes are to train what they can't; `instead` is what they can do.
         """
         if self.process is not None:
-            raise WrongValue(
-                "--process is for kapp train: several processes train one network. Train the teacher or the "
-                "source with it first, and give its run."
-            )
+            raise WrongValue(f"--process is for kapp train: several processes train one network. {instead}")
 
     def join(self) -> None:
         """Meet the other processes, where there are any."""

@@ -84,6 +84,9 @@ class Sweeping:
         return replace(config, out=None, overwrite=False, quick=False, **alone)
 
     def check(self) -> None:
+        self.refuse_several_processes(  # type: ignore[attr-defined]
+            "Those of a sweep share its trials: --workers on one machine, --oracle on several."
+        )
         super().check()  # type: ignore[misc]
         check_installed()
         at_least(self, 1, "trials")

@@ -85,8 +85,8 @@ class Config(OnLabels):
         return self._source_run.get("dataset", self.source_file.stem)
 
     def check(self) -> None:
+        self.refuse_several_processes("Train the source with it first, and give its run.")
         super().check()
-        self.refuse_several_processes()
         if self.source_file is None:
             sources.check(self.source)
         for target in self.target:

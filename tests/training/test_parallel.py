@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from kapp.errors import WrongValue
-from kapp.recipes import train
+from kapp.recipes import distill, train, transfer
 from kapp.runs import Run
 
 needs_jax = pytest.mark.skipif(find_spec("jax") is None, reason="JAX isn't installed")
@@ -79,6 +79,24 @@ def test_two_devices_train_as_one_does(alone, tiny_npz, tmp_path):
 
 
 @needs_jax
+@pytest.mark.slow
+def test_two_devices_learn_from_stored_answers_as_one_does(alone, tiny_npz, tmp_path):
+    """Asked by two devices, and by one: neither finds the other's answers."""
+    words = "-m kapp.recipes.distill --student 8fc-3fc --epochs 2 --batch-size 20 --no-baseline".split()
+    runs = []
+    for devices in (1, 2):
+        (tmp_path / f"data-{devices}").mkdir()
+        out = tmp_path / f"run-{devices}"
+        more = ["--teacher", alone.folder, "--dataset", f"npz:{tiny_npz}", "--out", out]
+        more += ["--data-dir", tmp_path / f"data-{devices}", *(["--devices", "all"] if devices > 1 else [])]
+        ended(started([sys.executable, *words, *map(str, more)], devices))
+        runs += [Run(out)]
+    assert [run.result["teaching"] for run in runs] == ["stored", "stored"]
+    assert runs[1].environment["devices"] == 2
+    assert_the_same(runs[1], runs[0])
+
+
+@needs_jax
 def test_two_processes_train_as_one_does_and_the_first_speaks(alone, tiny_npz, tmp_path):
     meeting = ("--devices", "all", "--coordinator", f"127.0.0.1:{free_port()}")
     both = [
@@ -113,6 +131,13 @@ def test_a_batch_that_cannot_be_divided_is_refused(tiny_npz, tmp_path):
 def test_what_does_not_go_together_is_refused(settings, message):
     with pytest.raises(WrongValue, match=message):
         train.Config(**settings).check()
+
+
+@pytest.mark.parametrize(("recipe", "first"), [(distill, "teacher"), (transfer, "source")])
+def test_several_processes_are_refused_where_more_than_one_network_is_trained(recipe, first):
+    """At once, and not after what --process needs where it is possible."""
+    with pytest.raises(WrongValue, match=f"--process is for kapp train.*Train the {first} with it first"):
+        recipe.Config(coordinator="a:1", process="0/2").check()
 
 
 def test_a_backend_that_cannot_share_is_refused(monkeypatch):
