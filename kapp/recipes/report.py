@@ -4,7 +4,7 @@
 
 leaves README.md, rows.csv, figures/ and the runs' own records in the folder given, from which
 `--runs reports/mine/runs/*` makes the same page again; unfinished runs are left out. `--sweep sweeps/mine`
-does so for the trials of a sweep.
+does so for the trials of a sweep, `--evaluations evaluations/*` for what evaluate left.
 """
 
 from dataclasses import dataclass
@@ -27,33 +27,46 @@ class Config:
     """Run folders."""
     sweep: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER", help_behavior_hint="")] = None
     """Or the folder of a sweep."""
+    evaluations: tuple[Path, ...] = ()
+    """Or folders that evaluate left."""
     title: str = ""
-    """Of the page (default: Results, or what was swept)."""
+    """Of the page (default: Results, Evaluations, or what was swept)."""
     note: str = ""
     """A paragraph for the reader, below the title: what the data are, why the runs were made."""
 
     def check(self) -> None:
         """Raises:
-        WrongValue: no run folder or sweep given, or one that isn't.
+        WrongValue: none of the three given, or several; or a folder that isn't what it should be.
         """
+        given = [bool(self.runs), self.sweep is not None, bool(self.evaluations)]
+        if sum(given) != 1:
+            raise WrongValue(
+                "report needs one of --runs, --sweep and --evaluations, such as --runs runs/*, and one only."
+            )
         if self.sweep is not None:
-            if self.runs:
-                raise WrongValue("report takes --runs or --sweep, one of them only.")
             Sweep(self.sweep)
-            return
-        if not self.runs:
-            raise WrongValue("--runs needs at least one run folder, such as runs/*.")
         for folder in self.runs:
             Run(folder)
 
 
 def main(config: Config) -> None:
-    from kapp.reporting import summary, sweep_page
-
     if config.sweep is not None:
+        from kapp.reporting import sweep_page
+
         sweep_page.summary_page(Sweep(config.sweep), config.out, config.title, config.note)
-        print(f"report: {config.out / 'README.md'}")
-        return
+    elif config.evaluations:
+        from kapp.reporting import evaluations
+
+        evaluations.summary_page(config.evaluations, config.out, config.title, config.note)
+    else:
+        of_runs(config)
+    print(f"report: {config.out / 'README.md'}")
+
+
+def of_runs(config: Config) -> None:
+    """Write the page over run folders."""
+    from kapp.reporting import summary
+
     given = [Run(folder) for folder in config.runs]
     # A transfer's first phase belongs to it.
     runs = [run for each in given for run in (*([Run(each.phase1)] if each.phase1.is_dir() else []), each)]
@@ -61,7 +74,6 @@ def main(config: Config) -> None:
         if not run.finished:
             print(f"{run.folder}: unfinished, left out")
     summary.summary_page(runs, config.out, config.title or "Results", config.note)
-    print(f"report: {config.out / 'README.md'}")
 
 
 if __name__ == "__main__":

@@ -37,6 +37,7 @@ def describe(
         "parameters": model.facts.get("parameters"),
         "flops": model.facts.get("flops"),
         "bytes": model.bytes,
+        "parity": model.facts.get("parity"),  # of an export
         "device": model.device,
         **timing.measure(model, images, batch_size),
     }

@@ -132,17 +132,6 @@ def test_a_sweep_becomes_a_report_that_tells_no_place_and_makes_itself_again(swe
     assert (out / "README.md").read_text() == text
 
 
-def test_a_report_is_of_runs_or_of_a_sweep(kapp, sweep):
-    for words, message in (
-        ((), "--runs needs at least one run folder"),
-        (("--sweep", sweep.folder, "--runs", "a"), "--runs or --sweep, one of them only"),
-        (("--sweep", "trials"), "trials is not a sweep folder"),
-    ):
-        done = kapp("report", *words, "--out", "mine")
-        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-        assert message in done.stderr
-
-
 def test_a_sweep_without_any_finished_trial(sweep):
     sweep.write_trial(trial(0, None, message="it died"))
     text = sweep_page(sweep)
