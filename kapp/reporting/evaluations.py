@@ -69,8 +69,8 @@ def summary_page(folders: Iterable[Path], out: Path, title: str = "", note: str 
         *([note] if note else []),
         _table(frame),
         "Intervals are Wilson's, over the images. The difference is the largest of a probability from the "
-        "network's own, measured when it was exported. Times are medians after a warm-up, from uint8 images in "
-        "memory to probabilities in memory.",
+        "network's own, measured when it was exported. Times are medians after a warm-up, from uint8 "
+        "images in memory to probabilities in memory.",
         *(["## Compared on the same images", "\n".join(compared)] if compared else []),
         *(["## Pictures without labels", "\n".join(pictures)] if pictures else []),
         "Every line is a row of [rows.csv](rows.csv), and each evaluation a folder in "
