@@ -80,18 +80,25 @@ def test_two_devices_train_as_one_does(alone, tiny_npz, tmp_path):
 
 @needs_jax
 @pytest.mark.slow
-def test_two_devices_learn_from_stored_answers_as_one_does(alone, tiny_npz, tmp_path):
-    """Asked by two devices, and by one: neither finds the other's answers."""
-    words = "-m kapp.recipes.distill --student 8fc-3fc --epochs 2 --batch-size 20 --no-baseline".split()
+@pytest.mark.parametrize(
+    "words",
+    [
+        "distill --student 8fc-3fc --epochs 2 --no-baseline --teacher",  # stored answers
+        "transfer --head-epochs 2 --epochs 2 --no-scratch --source",  # stored features, in its first phase
+    ],
+)
+def test_two_devices_learn_from_a_trained_network_as_one_does(alone, tiny_npz, tmp_path, words):
+    """Each asks it for itself: neither finds what the other stored."""
+    data = {"distill": "--dataset", "transfer": "--target"}[words.split()[0]]
     runs = []
     for devices in (1, 2):
         (tmp_path / f"data-{devices}").mkdir()
         out = tmp_path / f"run-{devices}"
-        more = ["--teacher", alone.folder, "--dataset", f"npz:{tiny_npz}", "--out", out]
+        more = [alone.folder, data, f"npz:{tiny_npz}", "--batch-size", 20, "--out", out]
         more += ["--data-dir", tmp_path / f"data-{devices}", *(["--devices", "all"] if devices > 1 else [])]
-        ended(started([sys.executable, *words, *map(str, more)], devices))
+        name, *flags = words.split()
+        ended(started([sys.executable, "-m", f"kapp.recipes.{name}", *flags, *map(str, more)], devices))
         runs += [Run(out)]
-    assert [run.result["teaching"] for run in runs] == ["stored", "stored"]
     assert runs[1].environment["devices"] == 2
     assert_the_same(runs[1], runs[0])
 
