@@ -1,5 +1,6 @@
 """The report of a sweep, made from its folder alone."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,7 @@ def sweep_page(sweep: Sweep, title: str = "", note: str = "", rows_file: str | N
         parts += [
             "## The best",
             _best(leader, trials, space),
+            *_at_an_end(leader, space),
             f"`kapp {settings['recipe']} --config` runs [best.json](best.json), which holds all settings.",
         ]
     parts += [
@@ -171,6 +173,22 @@ def _best(leader: Trial, trials: Sequence[Trial], space: Sequence[Mapping]) -> s
     ]
     rows += [{"": "network", **{title: trial.network or "" for title, trial in columns.items()}}]
     return tables.markdown(pd.DataFrame(rows))
+
+
+def _at_an_end(leader: Trial, space: Sequence[Mapping]) -> list[str]:
+    """Which of the best's values lie where the search could go no further."""
+    names = [
+        each["name"].replace("_", " ")
+        for each in space
+        if any(math.isclose(leader.values.get(each["name"], math.nan), each[end]) for end in ("low", "high"))
+    ]
+    if not names:
+        return []
+    listed = " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+    return [
+        f"Its {listed} {'lie' if len(names) > 1 else 'lies'} at an end of what was searched: where more is "
+        "possible, a wider `--range` may hold better."
+    ]
 
 
 def _table(trials: Sequence[Trial], space: Sequence[Mapping]) -> str:

@@ -83,6 +83,15 @@ def test_a_default_outside_the_range_is_told_from_the_edge_where_it_is_drawn(swe
     assert "is drawn at the nearest end" not in sweep_page(sweep)
 
 
+def test_the_bests_values_at_an_end_of_the_search_are_named(sweep):
+    sweep.write_trial(trial(0, 0.5, values={"learning_rate": 1e-3, "dropout": 0.2}))
+    assert "at an end of what was searched" not in sweep_page(sweep)
+    sweep.write_trial(trial(1, 0.6, values={"learning_rate": 1e-4, "dropout": 0.2}))
+    assert "Its learning rate lies at an end of what was searched" in sweep_page(sweep)
+    sweep.write_trial(trial(2, 0.7, values={"learning_rate": 1e-2, "dropout": 0.6}))
+    assert "Its learning rate and dropout lie at an end" in sweep_page(sweep)
+
+
 def test_a_teachers_own_settings_are_shown_where_they_train_it(sweep):
     """That of a run folder was trained in its own way, whatever the settings here say."""
     sweep.write_trial(trial(0, 0.5))
