@@ -95,3 +95,10 @@ def test_the_readmes_table_has_every_command():
     )
     commands = {module.name for module in iter_modules(recipes.__path__)} - {"__main__", "settings"}
     assert set(re.findall(r"^\| `kapp (\w+) ", table, re.MULTILINE)) == commands
+
+
+def test_no_page_links_to_what_is_not_there():
+    """In a fresh checkout this also tells what was never committed."""
+    for page in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "reports").rglob("*.md")):
+        links = re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8"))
+        assert [link for link in links if not (page.parent / link).exists()] == [], page
