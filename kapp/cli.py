@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from kapp.errors import Failure, WrongValue, unknown
 
 Config = TypeVar("Config")
+UNREAD = 128 + 13  # the status of a process that SIGPIPE ended
 BACKENDS = ("tensorflow", "jax", "torch")
 # What config.json holds beside the settings: which recipe, where, and on what they ran.
 NOT_A_SETTING = ("recipe", "backend", "data_sha256", "teachers_sha256", "source_sha256")
@@ -24,18 +25,21 @@ def run(config_type: type[Config], main: Callable[[Config], Any], arguments: Seq
     """Run `main` on the config that the command line describes, and end the process with its status:
     0; 1 for a failure; 2 for a wrong value; 130 when interrupted.
 
-    `config_type` is a dataclass; its `check()` refuses wrong values before Keras is imported.
+    `config_type` is a dataclass; its `check()` refuses wrong values before Keras is imported, and its
+    `interrupted` says what becomes of what was begun.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        config = parse(config_type, arguments)
-        config.check()  # type: ignore[attr-defined]
-        main(config)
+        with while_read():
+            config = parse(config_type, arguments)
+            config.check()  # type: ignore[attr-defined]
+            main(config)
     except (WrongValue, Failure) as error:
         print(f"kapp: {error}", file=sys.stderr)
         sys.exit(2 if isinstance(error, WrongValue) else 1)
     except KeyboardInterrupt:
-        print("\nkapp: interrupted. The same command goes on from the last whole epoch.", file=sys.stderr)
+        what_now = getattr(config_type, "interrupted", "No file is left half written.")
+        print(f"\nkapp: interrupted. {what_now}", file=sys.stderr)
         sys.exit(130)
 
 
@@ -130,6 +134,20 @@ def start_keras(name: str | None = None) -> None:
         import keras
 
         keras.ops.zeros(())  # finds the devices
+
+
+@contextmanager
+def while_read() -> Iterator[None]:
+    """End the process without a word, as other tools do, once nobody reads on: `kapp ... | head`."""
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        with open(os.devnull, "w") as nowhere:  # or Python complains of what it still holds
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        sys.exit(UNREAD)
 
 
 @contextmanager

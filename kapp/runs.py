@@ -9,13 +9,15 @@ confusion.csv      test images counted by true class (rows) and predicted class 
 result.json        the row that reports read; its presence means that the run is finished
 figures/           what people look at
 report.md          what happened
+export/            the network in other formats, written by kapp export
 """
 
 import csv
 import hashlib
 import json
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +37,7 @@ WRITTEN = ("config.json environment.json metrics.csv model.keras confusion.csv r
 def default_folder(recipe: str, names: Sequence[str], seed: int, config: Mapping) -> Path:
     """`runs/RECIPE-NAMES-sSEED-DIGEST`: the same experiment finds its folder again, no other does."""
     words = "-".join([recipe, *map(file_name, names)])
-    digest = hashlib.sha256(json.dumps(_experiment(config), sort_keys=True).encode()).hexdigest()
+    digest = hashlib.sha256(json.dumps(experiment(config), sort_keys=True).encode()).hexdigest()
     return ROOT / f"{words}-s{seed}-{digest[:6]}"
 
 
@@ -50,7 +52,7 @@ def is_finished(folder: Path | str, config: Mapping) -> bool:
     return (
         held.is_file()
         and (Path(folder) / "result.json").is_file()
-        and _experiment(_read_json(held)) == _experiment(config)
+        and experiment(_read_json(held)) == experiment(config)
     )
 
 
@@ -165,7 +167,7 @@ class Run:
             return
         make_folder(folder)
         for name in ("config.json", "environment.json", "result.json"):
-            text = json.dumps(_experiment(_read_json(self.folder / name)), indent=2)
+            text = json.dumps(experiment(_read_json(self.folder / name)), indent=2)
             write_text(folder / name, text + "\n")
         for name in ("metrics.csv", "confusion.csv"):
             write_text(folder / name, (self.folder / name).read_text(encoding="utf-8"))
@@ -240,7 +242,8 @@ def _whole(number: float) -> float:
     return int(number) if number.is_integer() else number
 
 
-def _experiment(config: Mapping) -> dict:
+def experiment(config: Mapping) -> dict:
+    """What of `config` decides what is computed."""
     return {key: value for key, value in config.items() if key not in NOT_THE_EXPERIMENT}
 
 
@@ -252,7 +255,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _refuse_another(folder: Path, held: Mapping, asked: Mapping) -> None:
-    held, asked = _experiment(held), _experiment(asked)
+    held, asked = experiment(held), experiment(asked)
     differing = [key for key in {**held, **asked} if held.get(key) != asked.get(key)]
     if differing:
         changes = ", ".join(f"{key}: {held.get(key)!r} -> {asked.get(key)!r}" for key in differing)
@@ -267,3 +270,7 @@ def _forget(folder: Path) -> None:
     stale += [*(folder / "checkpoints").glob("*.npz"), *(folder / "figures").glob("*.png")]
     for path in stale:
         path.unlink(missing_ok=True)
+    for manifest in (folder / "export").glob("*/manifest.json"):  # of the network that is forgotten
+        shutil.rmtree(manifest.parent)
+    with suppress(OSError):  # it isn't there, or holds something else
+        (folder / "export").rmdir()

@@ -22,7 +22,7 @@ from typing import Any
 
 from kapp.errors import Failure, WrongValue
 from kapp.files import alone, make_folder, replacing_folder, write_text
-from kapp.runs import NOT_THE_EXPERIMENT, Run, file_name
+from kapp.runs import NOT_THE_EXPERIMENT, Run, experiment, file_name
 
 ROOT = Path("sweeps")
 BESIDE = ("baseline", "scratch")  # what a recipe trains beside the best, and beside no trial
@@ -152,6 +152,26 @@ class Sweep:
         if whole and (trained / "model.keras").is_file():
             with replacing_folder(folder) as partial:
                 shutil.copytree(trained, partial, dirs_exist_ok=True)
+
+    def copy_record(self, folder: Path) -> "Sweep":
+        """Keep in `folder` what a report needs of this sweep, and nothing that says where it lay: of the run
+        folders only the best's, without its network."""
+        if folder.resolve() == self.folder.resolve():
+            return self
+        make_folder(folder)
+        write_text(folder / "sweep.json", json.dumps(self.settings, indent=2) + "\n")
+        for name in ("trials", "figures"):
+            make_folder(folder / name)
+        copy = Sweep(folder)
+        for trial in self.trials():
+            copy.write_trial(dataclasses.replace(trial, config=experiment(trial.config)))
+        if self.best_file.is_file():
+            copy.write_best(experiment(_read(self.best_file)))
+        if self.best_run is not None:
+            self.best_run.copy_record(copy.best_folder)
+            if self.best_run.phase1.is_dir():
+                Run(self.best_run.phase1).copy_record(Run(copy.best_folder).phase1)
+        return copy
 
     def searched(self, count: int | None) -> bool:
         """Whether the search ended, with `count` trials or (None) as many as its tuner has."""

@@ -1,7 +1,9 @@
 import json
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -70,14 +72,41 @@ class Empty:
         pass
 
 
-def test_an_interrupted_command_says_how_to_go_on(capsys):
+@pytest.mark.parametrize(
+    ("recipe", "said"),
+    [
+        (name, "The same command goes on from the last whole epoch.")
+        for name in ("train", "distill", "transfer")
+    ]
+    + [(name, "No file is left half written.") for name in ("export", "evaluate", "report")],
+)
+def test_an_interrupted_command_says_what_becomes_of_what_it_began(capsys, monkeypatch, recipe, said):
     def main(config):
         raise KeyboardInterrupt
 
+    config_type = import_module(f"kapp.recipes.{recipe}").Config
+    monkeypatch.setattr(cli, "parse", lambda *_: Empty())
     with pytest.raises(SystemExit) as end:
-        cli.run(Empty, main, [])
+        cli.run(config_type, main, [])
     assert end.value.code == 130
-    assert "The same command goes on" in capsys.readouterr().err
+    assert capsys.readouterr().err == f"\nkapp: interrupted. {said}\n"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "kapp.recipes.train --help",  # which tyro prints
+        "kapp.recipes.sweep --help",
+        "kapp.recipes --help",
+    ],
+)
+def test_a_command_whose_reader_has_seen_enough_ends_without_a_word(words):
+    """As in `kapp train --help | head -3`."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([sys.executable, "-m", *words.split()], stdout=writer, stderr=subprocess.PIPE)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, b"")
 
 
 @pytest.mark.parametrize("recipe", ["train", "distill", "report"])

@@ -6,16 +6,19 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from pkgutil import iter_modules
 
 import keras
 import numpy as np
 import pytest
 from PIL import Image
 
+from kapp import recipes
 from kapp.data import shapes
 from kapp.runs import Run
 
-GUIDE = Path(__file__).parents[1] / "docs" / "own-teacher.md"
+ROOT = Path(__file__).parents[1]
+GUIDE = ROOT / "docs" / "own-teacher.md"
 CLASSES = 3
 COUNTS = {"train": 240, "test": 90}
 
@@ -84,3 +87,18 @@ def test_the_guide_leads_from_a_foreign_teacher_to_a_shipped_student(workplace):
     assert shipped["model"]["accuracy"] == pytest.approx(student.result["test_accuracy"], abs=0.012)
     assert shipped["against"]["accuracy"] == teacher["model"]["accuracy"]
     assert shipped["comparison"]["agreement"] > 0.5
+
+
+def test_the_readmes_table_has_every_command():
+    table = (
+        (ROOT / "README.md").read_text(encoding="utf-8").partition("## Commands")[2].partition("\n\n- ")[0]
+    )
+    commands = {module.name for module in iter_modules(recipes.__path__)} - {"__main__", "settings"}
+    assert set(re.findall(r"^\| `kapp (\w+) ", table, re.MULTILINE)) == commands
+
+
+def test_no_page_links_to_what_is_not_there():
+    """In a fresh checkout this also tells what was never committed."""
+    for page in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "reports").rglob("*.md")):
+        links = re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8"))
+        assert [link for link in links if not (page.parent / link).exists()] == [], page

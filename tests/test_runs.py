@@ -31,11 +31,17 @@ def test_overwrite_forgets_a_runs_files_and_nobody_elses(tmp_path):
     run.write_result({"status": "finished"})
     run.checkpoint_file.write_bytes(b"")
     (run.folder / "notes.txt").write_text("mine")
+    for name in ("export/onnx/manifest.json", "export/onnx/model.onnx", "export/mine/model.bin"):
+        (run.folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (run.folder / name).write_text("{}")
     run = Run.start(run.folder, {**CONFIG, "seed": 1}, overwrite=True)
     assert sorted(p.name for p in run.folder.rglob("*")) == [
         "checkpoints",
         "config.json",
+        "export",
         "figures",
+        "mine",
+        "model.bin",
         "notes.txt",
     ]
     assert run.config["seed"] == 1

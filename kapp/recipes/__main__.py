@@ -4,7 +4,7 @@ import runpy
 import sys
 from pkgutil import iter_modules
 
-from kapp import recipes
+from kapp import cli, recipes
 from kapp.errors import unknown
 
 
@@ -13,7 +13,8 @@ def main() -> None:
     names = sorted(m.name for m in iter_modules(recipes.__path__) if m.name not in ("settings", "__main__"))
     name = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if name in ("-h", "--help"):
-        print(f"usage: kapp RECIPE ...\n\nrecipes: {', '.join(names)}\nkapp RECIPE --help says more.")
+        with cli.while_read():
+            print(f"usage: kapp RECIPE ...\n\nrecipes: {', '.join(names)}\nkapp RECIPE --help says more.")
         return
     if name not in names:
         print(f"kapp: {unknown('recipe', name, names)}", file=sys.stderr)

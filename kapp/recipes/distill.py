@@ -63,8 +63,8 @@ class Config(Settings):
     there. live: ask the teachers in every step, as is done where the answers would take more than 2 GiB."""
 
     def check(self) -> None:
+        self.refuse_several_processes("Train the teacher with it first, and give its run.")
         super().check()
-        self.refuse_several_processes()
         sources.check(self.dataset)
         if not self.teacher:
             raise WrongValue("--teacher needs at least one name, run folder or .keras file.")

@@ -139,7 +139,7 @@ def score(config: Config, model: Predictor, folder: Path) -> None:
         dataset = data.load(name, data_dir=config.data_dir, validation=held_out)
     split = dataset.test if config.split == "test" else dataset.validation
     images, labels = split.images, split.labels
-    classes = model.classes or dataset.classes
+    classes = dataset.classes if scoring.numbered(model.classes) else model.classes  # or of no names
 
     probabilities = scoring.answers(model, dataset, images)
     predicted = probabilities.argmax(axis=1)

@@ -149,6 +149,7 @@ def _of_run(run: Run) -> dict[str, Any]:
         "source": {
             "run": run.folder.resolve().name,
             **{name: result[name] for name in origin},
+            "label_weight": result.get("label_weight"),
             "model_sha256": checksum(run.model_file),
         },
     }

@@ -4,7 +4,7 @@ import math
 import re
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import tyro
 
@@ -88,6 +88,8 @@ class Settings:
     quick: bool = False
     """Shrink width, data and epochs, where not given: minutes on two CPU cores, to see it work."""
 
+    interrupted: ClassVar[str] = "The same command goes on from the last whole epoch."
+
     @property
     def training(self) -> Training:
         """How to train, of settings that are resolved."""
@@ -151,15 +153,12 @@ class Settings:
                     f"{_flag(name)} is {value}: it must be at least one batch, --batch-size {how.batch_size}."
                 )
 
-    def refuse_several_processes(self) -> None:
+    def refuse_several_processes(self, instead: str) -> None:
         """Raises:
-        WrongValue: several processes are to train what they can't.
+        WrongValue: several processes are to train what they can't; `instead` is what they can do.
         """
         if self.process is not None:
-            raise WrongValue(
-                "--process is for kapp train: several processes train one network. Train the teacher or the "
-                "source with it first, and give its run."
-            )
+            raise WrongValue(f"--process is for kapp train: several processes train one network. {instead}")
 
     def join(self) -> None:
         """Meet the other processes, where there are any."""

@@ -84,6 +84,9 @@ class Sweeping:
         return replace(config, out=None, overwrite=False, quick=False, **alone)
 
     def check(self) -> None:
+        self.refuse_several_processes(  # type: ignore[attr-defined]
+            "Those of a sweep share its trials: --workers on one machine, --oracle on several."
+        )
         super().check()  # type: ignore[misc]
         check_installed()
         at_least(self, 1, "trials")
@@ -338,8 +341,9 @@ def command(arguments: Sequence[str]) -> None:
     """The recipe's name, then its flags and the sweep's."""
     name, *rest = arguments or ["--help"]
     if name in ("-h", "--help"):
-        print(f"usage: python -m kapp.recipes.sweep {{{','.join(RECIPES)}}} ...\n\n{__doc__}")
-        print("sweep RECIPE --help lists its flags.")
+        with cli.while_read():
+            print(f"usage: python -m kapp.recipes.sweep {{{','.join(RECIPES)}}} ...\n\n{__doc__}")
+            print("sweep RECIPE --help lists its flags.")
         return
     if name not in RECIPES:
         print(f"kapp: {unknown('recipe to sweep', name, RECIPES)}", file=sys.stderr)

@@ -74,7 +74,8 @@ class Config(OnLabels):
         """The source, where it is a run folder or a file and not a data set."""
         if ":" in self.source:
             return None
-        return Path(self.source) if pretrained.is_file(self.source, sources.NAMES, "source") else None
+        on_disk = pretrained.is_file(self.source, sources.NAMES, "source", sources.FORMS)
+        return Path(self.source) if on_disk else None
 
     @property
     def source_name(self) -> str:
@@ -84,8 +85,8 @@ class Config(OnLabels):
         return self._source_run.get("dataset", self.source_file.stem)
 
     def check(self) -> None:
+        self.refuse_several_processes("Train the source with it first, and give its run.")
         super().check()
-        self.refuse_several_processes()
         if self.source_file is None:
             sources.check(self.source)
         for target in self.target:

@@ -64,6 +64,11 @@ def distill_page(run: Run, baseline: Run | None, teachers: Sequence[Run]) -> str
         f"# {name}, on {result['dataset']}",
         "; ".join([_headline(run, baseline), *teaching]) + ".",
         *([_verdict(run, baseline)] if baseline else []),
+        *(
+            ["With a label weight of 1 no teacher had a part in it."]
+            if result.get("label_weight") == 1
+            else []
+        ),
         selection(result),
         "## Comparison",
         tables.comparison(frame),

@@ -1,20 +1,85 @@
 """The report of a sweep, made from its folder alone."""
 
+import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from kapp.reporting import sweep_figures, tables
+from kapp import models
+from kapp.files import replacing, write_text
+from kapp.reporting import pages, sweep_figures, tables
 from kapp.reporting.tables import percent, plain
+from kapp.runs import Run
 from kapp.sweeps import Sweep, Trial, best
 from kapp.words import duration
 
 NOT_OF_INTEREST = ("out", "overwrite", "quick", "baseline", "baseline_epochs", "scratch", "scratch_epochs")
+TEACHERS_OWN = (
+    "teacher_width",
+    "teacher_epochs",
+    "teacher_seed",
+)  # of one that was trained before: its run's
 
 
-def sweep_page(sweep: Sweep) -> str:
-    """The text of the sweep's report.md; draws its figures."""
+def summary_page(sweep: Sweep, out: Path, title: str = "", note: str = "") -> str:
+    """Write `out`/README.md over `sweep`, with rows.csv, the figures, and the records of its trials and of
+    the best's run, and return it.
+
+    Args:
+        title: the page's; "" is that of the sweep.
+        note: a paragraph below it, in the author's words.
+
+    Raises:
+        Failure: `out` can't be written.
+    """
+    record = sweep.copy_record(out)
+    with replacing(out / "rows.csv") as partial:
+        rows(record).to_csv(partial, index=False)
+    if record.best_run is not None:
+        (record.best_folder / "figures").mkdir(exist_ok=True)
+        record.best_run.write_report(_run_page(record.best_run))
+    text = sweep_page(record, title, note, rows_file="rows.csv")
+    write_text(out / "README.md", text)
+    return text
+
+
+def rows(sweep: Sweep) -> pd.DataFrame:
+    """One row per trial: what it trained with, how it went and its score, a fraction."""
+    names = [each["name"] for each in sweep.settings["space"]]
+    return pd.DataFrame(
+        [
+            {
+                "trial": trial.number,
+                "default": trial.default,
+                "status": trial.status,
+                "val_accuracy": trial.score,
+                "best_epoch": trial.best_epoch,
+                "epochs": trial.epochs,
+                "continues": trial.run if trial.run != trial.number else None,
+                **{name: _trained_with(trial, name) for name in names},
+                "network": trial.network,
+                "parameters": trial.parameters,
+                "place": trial.place,
+                "seconds": trial.seconds,
+                "ended_after": trial.told,
+                "worker": trial.worker,
+                "message": trial.message,
+            }
+            for trial in sweep.trials()
+        ]
+    )
+
+
+def sweep_page(sweep: Sweep, title: str = "", note: str = "", rows_file: str | None = None) -> str:
+    """The text of the sweep's report; draws its figures.
+
+    Args:
+        title: its title; "" is what was searched.
+        note: a paragraph below it.
+        rows_file: what holds a row a trial, of a sweep that is done with.
+    """
     settings, trials = sweep.settings, sweep.trials()
     space, config = settings["space"], settings["config"]
     leader = best(trials)
@@ -24,7 +89,8 @@ def sweep_page(sweep: Sweep) -> str:
     failed = [trial for trial in trials if trial.status == "failed"]
     ended = [trial for trial in trials if trial.place is not None]
     parts = [
-        f"# Sweep of {settings['recipe']}: {name}",
+        f"# {title or 'Sweep of ' + settings['recipe'] + ': ' + name}",
+        *([note] if note else []),
         _headline(sweep, trials, leader),
         f"{len(ended)} trials ended, {len(failed)} of them failed, in "
         f"{duration(max((trial.told or 0.0 for trial in ended), default=0.0))}; "
@@ -36,13 +102,14 @@ def sweep_page(sweep: Sweep) -> str:
         parts += [
             "## The best",
             _best(leader, trials, space),
+            *_at_an_end(leader, space),
             f"`kapp {settings['recipe']} --config` runs [best.json](best.json), which holds all settings.",
         ]
     parts += [
         "## The best so far",
         "![Score of each trial and the best so far](figures/progress.png)",
         "## How the score depends on each value",
-        "Each dot is a trial, in which the other values differ as well.",
+        "Each dot is a trial, in which the other values differ as well." + _off_the_scale(trials, space),
         "![Score by each searched value](figures/by_value.png)",
         "## Trials",
         _table(trials, space),
@@ -53,13 +120,24 @@ def sweep_page(sweep: Sweep) -> str:
         f"searched: {each['name']}": f"{each['low']:g} to {each['high']:g}" + (", logarithmic" * each["log"])
         for each in space
     }
-    names = {each["name"] for each in space}
-    kept = {key: value for key, value in config.items() if key not in (*names, *NOT_OF_INTEREST)}
+    left_out = {each["name"] for each in space} | {*NOT_OF_INTEREST}
+    if not {*config.get("teacher", ())} & {*models.names()}:
+        left_out |= {*TEACHERS_OWN}
+    kept = {key: value for key, value in config.items() if key not in left_out}
+    files = "[sweep.json](sweep.json) holds them; each trial's are in [trials](trials). "
+    if rows_file:
+        files += (
+            f"Every trial is a row of [{rows_file}]({rows_file}), too. From this folder, "
+            "`kapp report --sweep` makes the page again."
+        )
+    else:
+        files += (
+            "The same command goes on with an unfinished sweep; with more `--trials`, with a finished one."
+        )
     parts += [
         "## Settings",
         _pairs({"tuner": settings["tuner"], **searched, "parameters": settings["budget"], **kept}),
-        "[sweep.json](sweep.json) holds them; each trial's are in [trials](trials). The same command goes on "
-        "with an unfinished sweep; with more `--trials`, with a finished one.",
+        files,
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -97,6 +175,22 @@ def _best(leader: Trial, trials: Sequence[Trial], space: Sequence[Mapping]) -> s
     return tables.markdown(pd.DataFrame(rows))
 
 
+def _at_an_end(leader: Trial, space: Sequence[Mapping]) -> list[str]:
+    """Which of the best's values lie where the search could go no further."""
+    names = [
+        each["name"].replace("_", " ")
+        for each in space
+        if any(math.isclose(leader.values.get(each["name"], math.nan), each[end]) for end in ("low", "high"))
+    ]
+    if not names:
+        return []
+    listed = " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+    return [
+        f"Its {listed} {'lie' if len(names) > 1 else 'lies'} at an end of what was searched: where more is "
+        "possible, a wider `--range` may hold better."
+    ]
+
+
 def _table(trials: Sequence[Trial], space: Sequence[Mapping]) -> str:
     ranked = sorted(trials, key=lambda t: (t.status == "running", -(t.score or 0.0), t.number))
     rows = []
@@ -131,10 +225,40 @@ def _failures(failed: Sequence[Trial]) -> str:
 
 
 def _value(trial: Trial, name: str) -> str:
+    value = _trained_with(trial, name)
+    return "" if value is None else f"{value:.3g}"
+
+
+def _trained_with(trial: Trial, name: str) -> float | None:
     """What the trial trained with: its config says more exactly than the proposal, of a default trial."""
     value = trial.config.get(name) if trial.default else trial.values.get(name)
-    value = trial.values.get(name) if value is None else value
-    return "" if value is None else f"{value:.3g}"
+    return trial.values.get(name) if value is None else value
+
+
+def _off_the_scale(trials: Sequence[Trial], space: Sequence[Mapping]) -> str:
+    """Which of the default's values lie outside what was searched: the figure shows them at its edge."""
+    default = next((trial for trial in trials if trial.default and trial.config), None)
+    if default is None:
+        return ""
+    outside = [
+        f"{each['name'].replace('_', ' ')} {_value(default, each['name'])}"
+        for each in space
+        if not each["low"] <= (_trained_with(default, each["name"]) or 0.0) <= each["high"]
+    ]
+    return (
+        f" The default's {' and '.join(outside)} is drawn at the nearest end of the range." if outside else ""
+    )
+
+
+def _run_page(run: Run) -> str:
+    """The page of the best's run, beside no other run."""
+    match run.config["recipe"]:
+        case "distill":
+            return pages.distill_page(run, None, [])
+        case "transfer":
+            return pages.transfer_page(run, Run(run.phase1), None)
+        case _:
+            return pages.run_page(run)
 
 
 def _data(config: Mapping[str, Any]) -> str:

@@ -63,7 +63,10 @@ def _what(facts: Mapping[str, Any]) -> str:
         size += f", {amount(facts['flops'])} floating-point operations an image"
     trained = [f"An image classifier of {len(facts['classes'])} classes: {size}."]
     if "run" in source:
-        taught = " + ".join(source["teachers"]) if source.get("teachers") else "labels"
+        teachers, weight = source.get("teachers"), source.get("label_weight")
+        taught = "labels" if not teachers or weight == 1 else " + ".join(teachers)
+        if teachers and weight and weight < 1:
+            taught += f" and, by {weight:.0%}, labels"
         trained += [
             f"Trained on {facts['dataset']} by kapp, from {taught}, seed {source['seed']}, on "
             f"{source['backend']} in {source['precision']}: run `{source['run']}`, commit "

@@ -37,6 +37,7 @@ def describe(
         "parameters": model.facts.get("parameters"),
         "flops": model.facts.get("flops"),
         "bytes": model.bytes,
+        "parity": model.facts.get("parity"),  # of an export
         "device": model.device,
         **timing.measure(model, images, batch_size),
     }
@@ -50,8 +51,7 @@ def answers(model: Predictor, dataset: data.Dataset, images: np.ndarray) -> np.n
             images of another size.
     """
     theirs = dataset.classes
-    numbered = all(name.isdigit() for name in theirs)  # a set without names
-    if model.classes and model.classes != theirs and not numbered:
+    if model.classes and model.classes != theirs and not (numbered(theirs) or numbered(model.classes)):
         raise WrongValue(
             f"{model.name} knows the classes {', '.join(model.classes)}; {dataset.name} has "
             f"{', '.join(theirs)}. They must be the same, in the same order."
@@ -63,6 +63,11 @@ def answers(model: Predictor, dataset: data.Dataset, images: np.ndarray) -> np.n
             "must be the same."
         )
     return probabilities
+
+
+def numbered(classes: Sequence[str]) -> bool:
+    """Whether these are numbers in place of names, as of a set that tells none."""
+    return all(name.isdigit() for name in classes)
 
 
 def held_out(dataset: data.Dataset, models: Sequence[Predictor]) -> int:

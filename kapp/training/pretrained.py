@@ -7,11 +7,12 @@ from kapp.errors import WrongValue, unknown
 from kapp.runs import Run
 
 
-def is_file(given: str, names: Sequence[str], role: str = "teacher") -> bool:
+def is_file(given: str, names: Sequence[str], role: str = "teacher", forms: str = "") -> bool:
     """Whether `given` means a run folder or a file, and not one of `names`.
 
     Args:
         role: what messages call it.
+        forms: what else it may be, as they list it.
 
     Raises:
         WrongValue: it is none of them, or a kind of file that isn't loaded.
@@ -34,7 +35,7 @@ def is_file(given: str, names: Sequence[str], role: str = "teacher") -> bool:
                 f"there is no file {given!r}: a {role} is a name, a run folder or a .keras file."
             )
         return True
-    raise unknown(role, given, names, ", or a run folder, or a .keras file")
+    raise unknown(role, given, names, f"{forms}, or a run folder, or a .keras file")
 
 
 def name(given: str | Path) -> str:

@@ -51,6 +51,7 @@ def test_a_wrong_value_is_refused_in_one_line_before_anything_is_written(kapp, t
         (sweep.Train, {"oracle": "127.0.0.1:99999"}, "it must be HOST:PORT"),
         (sweep.Train, {"oracle": "0.0.0.0:5000"}, "is open to other machines"),
         (sweep.Train, {"oracle": "somewhere.example:5000"}, "add --open-to-network"),
+        (sweep.Train, {"coordinator": "a:1", "process": "0/2"}, "share its trials: --workers on one machine"),
         (sweep.Transfer, {"target": ("shapes:near", "shapes:far")}, "a sweep has one"),
     ],
 )  # fmt: skip

@@ -8,6 +8,8 @@ import keras
 import numpy as np
 import pytest
 
+from kapp.errors import WrongValue
+from kapp.recipes import transfer
 from kapp.runs import Run
 from tests.recipes.test_train_and_distill import LEFT, left
 
@@ -142,6 +144,13 @@ def test_a_foreign_file_is_the_source_and_no_image_is_held_out(kapp, tmp_path, t
     assert [row["epoch"] for row in run.epochs()] == [0.2 * i for i in range(1, 11)]  # 40 of 200 images
     assert run.result["best_epoch"] == 2
     assert "no image was held out to select by" in run.report_file.read_text()
+
+
+def test_an_unknown_source_is_answered_with_every_form_of_one():
+    with pytest.raises(WrongValue, match="unknown source 'cifar11'. Did you mean 'cifar10'?") as refused:
+        transfer.Config(source="cifar11").check()
+    for form in ("tfds:NAME", "npz:PATH", "folder:PATH", "a run folder", "a .keras file"):
+        assert form in str(refused.value)
 
 
 def test_what_cannot_be_a_source_is_refused(transferred, kapp, tmp_path, tiny_npz):

@@ -94,6 +94,13 @@ def test_distill_page_says_when_it_did_not_help(make_run):
     assert "Distillation did not help here. The 95% intervals do not overlap." in page
 
 
+def test_distill_page_says_when_no_teacher_had_a_part(make_run):
+    said = "With a label weight of 1 no teacher had a part in it."
+    for weight, expected in ((1.0, True), (0.9, False)):
+        run = make_run(f"student-{weight}", teachers=["deep_resnet"], label_weight=weight)
+        assert (said in pages.distill_page(run, None, [])) == expected
+
+
 def test_distill_page_without_baseline_and_with_a_teacher_from_a_file(make_run):
     run = complete(make_run("d", "linear_3", 0.582, teachers=["mine", "deep_resnet"]))
     teacher = make_run("t", "deep_resnet", 0.902)

@@ -1,5 +1,8 @@
 """A sweep's report says what its files hold; nothing here needs Keras."""
 
+import csv
+import json
+import re
 from dataclasses import asdict
 
 import pytest
@@ -70,6 +73,72 @@ def test_every_trial_is_shown_the_failed_last_with_its_reason(sweep):
     for name in ("progress", "by_value"):
         with Image.open(sweep.figure(name)) as picture:
             assert picture.width > 400
+
+
+def test_a_default_outside_the_range_is_told_from_the_edge_where_it_is_drawn(sweep):
+    sweep.write_trial(trial(0, 0.5, default=True, config={"learning_rate": 0.5, "dropout": 0.0}))
+    sweep.write_trial(trial(1, 0.6))
+    assert "The default's learning rate 0.5 is drawn at the nearest end of the range." in sweep_page(sweep)
+    sweep.write_trial(trial(0, 0.5, default=True, config={"learning_rate": 1e-4, "dropout": 0.0}))
+    assert "is drawn at the nearest end" not in sweep_page(sweep)
+
+
+def test_the_bests_values_at_an_end_of_the_search_are_named(sweep):
+    sweep.write_trial(trial(0, 0.5, values={"learning_rate": 1e-3, "dropout": 0.2}))
+    assert "at an end of what was searched" not in sweep_page(sweep)
+    sweep.write_trial(trial(1, 0.6, values={"learning_rate": 1e-4, "dropout": 0.2}))
+    assert "Its learning rate lies at an end of what was searched" in sweep_page(sweep)
+    sweep.write_trial(trial(2, 0.7, values={"learning_rate": 1e-2, "dropout": 0.6}))
+    assert "Its learning rate and dropout lie at an end" in sweep_page(sweep)
+
+
+def test_a_teachers_own_settings_are_shown_where_they_train_it(sweep):
+    """That of a run folder was trained in its own way, whatever the settings here say."""
+    sweep.write_trial(trial(0, 0.5))
+    path = sweep.folder / "sweep.json"
+    for teacher, shown in (("deep_resnet", True), ("runs/deep_resnet", False)):
+        config = {"student": "16fc-3fc", "dataset": "shapes", "teacher": [teacher], "teacher_width": 0.75}
+        path.write_text(json.dumps({**sweep.settings, "config": config}))
+        assert ("| teacher width" in sweep_page(sweep)) == shown
+
+
+def test_a_sweep_becomes_a_report_that_tells_no_place_and_makes_itself_again(sweep, tmp_path, make_run, kapp):
+    where = {"data_dir": "/somewhere/data", "out": "/somewhere/out", "recipe": "train"}
+    config = {"learning_rate": 0.002, "dropout": 0.0, **where}
+    sweep.write_trial(trial(0, 0.5, default=True, config=config))
+    sweep.write_trial(trial(1, None, message="it died"))
+    sweep.write_trial(trial(2, 0.625, config=config))
+    sweep.write_best(config)
+    make_run("sweep/best", "16fc-3fc", 0.61)
+    (sweep.best_folder / "model.keras").write_text("weights")
+    (sweep.folder / "trials" / "002").mkdir()
+    (sweep.folder / "trials" / "002" / "model.keras").write_text("weights")
+
+    done = kapp("report", "--sweep", sweep.folder, "--out", "mine", "--note", "Why it was made.")
+    assert done.returncode == 0, done.stderr
+    out = tmp_path / "mine"
+    left = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+    record = ("config.json", "environment.json", "result.json", "metrics.csv", "confusion.csv", "report.md")
+    assert left == {
+        *("README.md", "rows.csv", "sweep.json", "best.json", "figures/progress.png", "figures/by_value.png"),
+        *(f"trials/{i:03d}.json" for i in range(3)),
+        *(f"best/{name}" for name in (*record, "figures/curves.png", "figures/confusion.png")),
+    }
+    text = (out / "README.md").read_text()
+    assert "# Sweep of train: 16fc-3fc on shapes\n\nWhy it was made.\n\nTrial 2 is the best" in text
+    assert all((out / link).exists() for link in re.findall(r"\]\(([^)]+)\)", text))
+    for path in out.rglob("*"):
+        assert path.suffix == ".png" or path.is_dir() or "somewhere" not in path.read_text()
+    rows = list(csv.DictReader((out / "rows.csv").open()))
+    assert [(row["trial"], row["val_accuracy"], row["message"]) for row in rows] == [
+        ("0", "0.5", ""),
+        ("1", "", "it died"),
+        ("2", "0.625", ""),
+    ]
+    assert rows[0]["learning_rate"] == "0.002"
+    again = kapp("report", "--sweep", "mine", "--out", "mine", "--note", "Why it was made.")
+    assert again.returncode == 0, again.stderr
+    assert (out / "README.md").read_text() == text
 
 
 def test_a_sweep_without_any_finished_trial(sweep):

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from kapp.errors import WrongValue
-from kapp.recipes import train
+from kapp.recipes import distill, train, transfer
 from kapp.runs import Run
 
 needs_jax = pytest.mark.skipif(find_spec("jax") is None, reason="JAX isn't installed")
@@ -79,6 +79,31 @@ def test_two_devices_train_as_one_does(alone, tiny_npz, tmp_path):
 
 
 @needs_jax
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "words",
+    [
+        "distill --student 8fc-3fc --epochs 2 --no-baseline --teacher",  # stored answers
+        "transfer --head-epochs 2 --epochs 2 --no-scratch --source",  # stored features, in its first phase
+    ],
+)
+def test_two_devices_learn_from_a_trained_network_as_one_does(alone, tiny_npz, tmp_path, words):
+    """Each asks it for itself: neither finds what the other stored."""
+    data = {"distill": "--dataset", "transfer": "--target"}[words.split()[0]]
+    runs = []
+    for devices in (1, 2):
+        (tmp_path / f"data-{devices}").mkdir()
+        out = tmp_path / f"run-{devices}"
+        more = [alone.folder, data, f"npz:{tiny_npz}", "--batch-size", 20, "--out", out]
+        more += ["--data-dir", tmp_path / f"data-{devices}", *(["--devices", "all"] if devices > 1 else [])]
+        name, *flags = words.split()
+        ended(started([sys.executable, "-m", f"kapp.recipes.{name}", *flags, *map(str, more)], devices))
+        runs += [Run(out)]
+    assert runs[1].environment["devices"] == 2
+    assert_the_same(runs[1], runs[0])
+
+
+@needs_jax
 def test_two_processes_train_as_one_does_and_the_first_speaks(alone, tiny_npz, tmp_path):
     meeting = ("--devices", "all", "--coordinator", f"127.0.0.1:{free_port()}")
     both = [
@@ -113,6 +138,13 @@ def test_a_batch_that_cannot_be_divided_is_refused(tiny_npz, tmp_path):
 def test_what_does_not_go_together_is_refused(settings, message):
     with pytest.raises(WrongValue, match=message):
         train.Config(**settings).check()
+
+
+@pytest.mark.parametrize(("recipe", "first"), [(distill, "teacher"), (transfer, "source")])
+def test_several_processes_are_refused_where_more_than_one_network_is_trained(recipe, first):
+    """At once, and not after what --process needs where it is possible."""
+    with pytest.raises(WrongValue, match=f"--process is for kapp train.*Train the {first} with it first"):
+        recipe.Config(coordinator="a:1", process="0/2").check()
 
 
 def test_a_backend_that_cannot_share_is_refused(monkeypatch):
