@@ -11,16 +11,22 @@ from pathlib import Path
 STATUS = Path("/proc/self/status")
 
 
-def serve(turn: Callable[[], object], images: int) -> None:
+def serve(turn: Callable[[], object], images: int, wake: Callable[[], object] = lambda: None) -> None:
     """Run `turn` once, to warm up, then once a line of standard input; answer each time with a line of JSON.
 
     Args:
         turn: may return its seconds, where what it ends with isn't to be counted.
         images: how many a turn works through.
+        wake: is run before each turn, uncounted: a step that brings back the pages and caches of a process
+            that has waited for the others' turns.
     """
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a framework prints, natively too, is no answer
+    first = True
     while True:
+        if not first:
+            wake()
+        first = False
         clock, processor = time.perf_counter(), time.process_time()
         told = turn()
         seconds = told if isinstance(told, float) else time.perf_counter() - clock

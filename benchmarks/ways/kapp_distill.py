@@ -54,12 +54,12 @@ def main() -> None:
         learner.compile(optimizers.make(config.training, steps_per_epoch=arguments.steps))
         steps, batch = arguments.steps, arguments.batch
 
-        def epoch() -> None:
+        def epoch(steps: int) -> None:
             ready = [EpochAnswers(samples, batch, seed=0, views=views, steps=steps)] if stored else []
             feed = feeds.training(samples, batch, seed=0, views=views)
             learner.fit(feed, steps_per_epoch=steps, shuffle=False, verbose=0, callbacks=ready)
 
-        serve(epoch, len(samples))
+        serve(lambda: epoch(steps), len(samples), wake=lambda: epoch(1))
 
 
 if __name__ == "__main__":

@@ -35,7 +35,11 @@ def main() -> None:
     learner = Learner(config.build(config.model, dataset), dataset, config.views)
     learner.compile(optimizers.make(config.training, epochs=config.epochs or 1, steps_per_epoch=in_epoch))
     feed = feeds.training(dataset.train.samples, arguments.batch, seed=0, views=config.views)
-    serve(lambda: learner.fit(feed, steps_per_epoch=steps, shuffle=False, verbose=0), steps * arguments.batch)
+
+    def turn(steps: int) -> None:
+        learner.fit(feed, steps_per_epoch=steps, shuffle=False, verbose=0)
+
+    serve(lambda: turn(steps), steps * arguments.batch, wake=lambda: turn(1))
 
 
 if __name__ == "__main__":

@@ -33,7 +33,11 @@ def main() -> None:
         distillation_losses=keras.distillation.LogitsDistillation(4.0, keras.losses.KLDivergence()),
     )
     distiller.compile("adam", loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    serve(lambda: fit(distiller, pictures, labels, batch_size=arguments.batch, verbose=0), len(pictures))
+
+    def turn(images: int) -> float:
+        return fit(distiller, pictures[:images], labels[:images], batch_size=arguments.batch, verbose=0)
+
+    serve(lambda: turn(len(pictures)), len(pictures), wake=lambda: turn(arguments.batch))
 
 
 def plain(network: keras.Model) -> keras.Model:

@@ -56,7 +56,11 @@ def main() -> None:
     network.compile(
         "adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"]
     )
-    serve(lambda: fit(network, pictures, labels, batch_size=arguments.batch, verbose=0), len(pictures))
+
+    def turn(images: int) -> float:
+        return fit(network, pictures[:images], labels[:images], batch_size=arguments.batch, verbose=0)
+
+    serve(lambda: turn(len(pictures)), len(pictures), wake=lambda: turn(arguments.batch))
 
 
 if __name__ == "__main__":

@@ -110,10 +110,10 @@ def main() -> None:
     if arguments.compiled:
         loss_of = torch.compile(loss_of)
 
-    def turn() -> None:
+    def turn(steps: int) -> None:
         network.train()
         order = torch.randperm(len(pictures))
-        for step in range(arguments.steps):
+        for step in range(steps):
             sample = order[step * arguments.batch : (step + 1) * arguments.batch]
             loss = loss_of(batch(sample), labels[sample])
             optimizer.zero_grad(set_to_none=True)
@@ -121,7 +121,7 @@ def main() -> None:
             optimizer.step()
         loss.item()
 
-    serve(turn, arguments.steps * arguments.batch)
+    serve(lambda: turn(arguments.steps), arguments.steps * arguments.batch, wake=lambda: turn(1))
 
 
 if __name__ == "__main__":
