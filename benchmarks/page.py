@@ -259,7 +259,8 @@ def method(measured: Measured) -> list[str]:
         "## How it was measured",
         "Each side is a process of its own, started one after another. It does one turn to warm up and then, "
         f"after a step that isn't counted, one whenever it's told to, A B A B ..., {turns} each; the others "
-        "wait meanwhile. Figures are medians over the turns, with the least and the most; ratios are taken turn by turn, then their "
+        "wait meanwhile. Figures are medians over the turns, with the least and the most; ratios are taken "
+        "turn by turn, then their "
         "median. Images are random, of CIFAR-10's shape, in batches of 128 where no other size is given. "
         "`KERAS_BACKEND=... python -m benchmarks.ways.WAY` runs a side alone, and `--help` says what its "
         "flags stand for.",
