@@ -44,7 +44,7 @@ def python(folder: Path, *words: object) -> subprocess.CompletedProcess:
 def exported(tmp_path_factory, tiny_npz):
     """A run on the backend under test, exported in every format: the folder it lies in, and what was said."""
     folder = tmp_path_factory.mktemp("exported")
-    small = "--model 8c-mp-16fc-3fc --epochs 2 --batch-size 20 --out run".split()
+    small = "--model 8c-mp-16fc-3fc --epochs 2 --batch-size 20 --precision float32 --out run".split()
     python(folder, "-m", "kapp.recipes.train", *small, "--dataset", f"npz:{tiny_npz}")
     said = python(folder, "-m", "kapp.recipes.export", "--run", "run", "--format", *formats.FORMATS)
     return folder, said
