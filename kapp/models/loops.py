@@ -13,8 +13,8 @@ LARGE = 2**19  # values from which on a loop is worth its compiler's seconds
 
 
 def pay(x: Any) -> bool:
-    """Whether compiled loops over `x` are worth while here. They are on a CPU; JAX and what runs on GPUs
-    compile whole steps or have kernels of their own."""
+    """Whether compiled loops over `x` are worth while here. JAX compiles whole steps anyway; PyTorch has
+    kernels of its own on GPUs, and needs a C++ compiler on CPUs."""
     shape = tuple(x.shape)
     if None in shape or math.prod(shape) < LARGE:
         return False

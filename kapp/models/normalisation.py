@@ -46,7 +46,7 @@ def compiled_normalised(x: Any, gamma: Any, beta: Any, epsilon: float) -> tuple[
     """
     shift, mean, square = compiled(_means)(ops.stop_gradient(x))
     mean, square = ops.mean(mean, 0), ops.mean(square, 0)
-    variance = square - ops.square(mean)
+    variance = ops.maximum(square - ops.square(mean), 0.0)  # of values all alike, rounding may say less
     mean = mean + shift
     inverse = ops.rsqrt(variance + epsilon)
 
