@@ -19,7 +19,7 @@ class Dropout(keras.layers.Dropout):
         if not (training and 0 < self.rate < 1 and self.noise_shape is None):
             return super().call(inputs, training=training)
         kept = at_least(round(self.rate * COINS), ops.shape(inputs), self.seed_generator)
-        return ops.where(kept, inputs / (1 - self.rate), ops.zeros_like(inputs))
+        return inputs * ops.cast(kept, inputs.dtype) / (1 - self.rate)  # `where` takes three times as long
 
 
 Dropout.__module__ = "keras.layers"  # by that name a file finds Keras's

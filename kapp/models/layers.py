@@ -10,10 +10,11 @@ from keras import layers
 from kapp.models.convolution import Conv2D
 from kapp.models.dropout import Dropout
 from kapp.models.normalisation import BatchNormalization
+from kapp.models.rectification import ReLU
 
 Tensor = Any  # a keras.KerasTensor
 # PyTorch's defaults, which paper D trained with; Keras's 0.99 needs hundreds of steps to warm up.
-NORMALISATION = {"momentum": 0.9, "epsilon": 1e-5}
+NORMALISATION: dict[str, Any] = {"momentum": 0.9, "epsilon": 1e-5}
 
 
 def seeds_of(seed: int) -> Iterator[int]:
@@ -31,8 +32,8 @@ def he_normal(seeds: Iterator[int]) -> keras.Initializer:
 def activated(x: Tensor, name: str, normalised: bool = True) -> Tensor:
     """ReLU, after batch normalisation (paper D, section 4) or without it (paper A)."""
     if normalised:
-        x = BatchNormalization(**NORMALISATION, name=f"{name}_bn")(x)
-    return layers.ReLU(name=f"{name}_relu")(x)
+        x = BatchNormalization(**NORMALISATION, before_relu=True, name=f"{name}_bn")(x)
+    return ReLU(name=f"{name}_relu")(x)
 
 
 def convolution(

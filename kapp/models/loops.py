@@ -9,7 +9,7 @@ from typing import Any
 
 import keras
 
-LARGE = 2**19  # values from which on a loop is worth its compiler's seconds
+LARGE = 2**20  # values from which on a loop is worth its compiler's seconds
 
 
 def pay(x: Any) -> bool:
@@ -26,16 +26,38 @@ def pay(x: Any) -> bool:
     return False
 
 
-@functools.cache
-def compiled(loop: Callable) -> Callable:
-    """`loop`, a function of tensors, as one program of the backend's compiler (XLA, inductor)."""
-    if keras.backend.backend() == "torch":
-        import torch
+def part(loops: Callable) -> Callable:
+    """Decorates `loops`, a function of tensors: one program of TensorFlow's compiler, XLA, which is at its
+    best with little at a time."""
+    return _lazily(loops, "tensorflow", _by_xla)
 
-        return torch.compile(loop)
+
+def whole(loops: Callable) -> Callable:
+    """Decorates `loops`, a function of tensors and of parts: one program of PyTorch's compiler, inductor,
+    which is at its best with all at a time."""
+    return _lazily(loops, "torch", _by_inductor)
+
+
+def _lazily(loops: Callable, backend: str, compiler: Callable) -> Callable:
+    """Compilers take seconds to import: not before they are needed."""
+    if keras.backend.backend() != backend:
+        return loops
+    compiled = functools.cache(lambda: compiler(loops))
+    return functools.wraps(loops)(lambda *given: compiled()(*given))
+
+
+def _by_xla(loops: Callable) -> Callable:
     import tensorflow as tf
 
-    return tf.function(loop, jit_compile=True)
+    return tf.function(loops, jit_compile=True)
+
+
+def _by_inductor(loops: Callable) -> Callable:
+    import torch
+
+    # A program for each shape: one for all takes two to four times as long.
+    torch._dynamo.config.recompile_limit = 64
+    return torch.compile(loops, dynamic=False)
 
 
 def upstream_of(given: tuple, upstream: Any) -> Any:

@@ -1,5 +1,6 @@
 """Max pooling: Keras's own layer, its maps left where they are."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -7,7 +8,7 @@ import keras
 from keras import ops
 
 from kapp.models import loops
-from kapp.models.loops import compiled, upstream_of
+from kapp.models.loops import upstream_of, whole
 
 
 class MaxPooling2D(keras.layers.MaxPooling2D):
@@ -33,33 +34,30 @@ MaxPooling2D.__module__ = "keras.layers"  # by that name a file finds Keras's
 def tiles_pooled(x: Any) -> tuple[Any, Callable]:
     """The maximum of each 2x2 tile of maps (n, height, width, channels) of even sides; its gradient goes to
     the first of equals."""
+    greatest, place = _greatest(x)
 
     def gradient(*given: Any, upstream: Any = None) -> Any:
-        # Not of the pooled maps: PyTorch would hold those, which hold this function, for ever.
-        return compiled(_spread)(upstream_of(given, upstream), x)
+        # Not of the greatest: PyTorch would hold those, which hold this function, for ever.
+        return _spread(upstream_of(given, upstream), place)
 
-    return compiled(_greatest)(x), gradient
-
-
-def _greatest(x: Any) -> Any:
-    (a, b), (c, d) = _tiles(x)
-    return ops.maximum(ops.maximum(a, b), ops.maximum(c, d))
+    return greatest, gradient
 
 
-def _spread(dy: Any, x: Any) -> Any:
-    pooled, nothing = _greatest(x), ops.zeros_like(dy)
-    taken = pooled != pooled  # nowhere
-    rows = []
-    for row in _tiles(x):
-        columns = []
-        for place in row:
-            first = ops.logical_and(place == pooled, ops.logical_not(taken))
-            taken = ops.logical_or(taken, first)
-            columns.append(ops.where(first, dy, nothing))
-        rows.append(ops.stack(columns, 3))
-    return ops.reshape(ops.stack(rows, 2), x.shape)
+@whole
+def _greatest(x: Any) -> tuple[Any, Any]:
+    """The greatest of each tile, and its place in it: 0 to 3, row by row; of equals the first."""
+    tile = [x[:, i::2, j::2] for i in range(2) for j in range(2)]
+    greatest = functools.reduce(ops.maximum, tile)
+    place = ops.full_like(greatest, 3)  # small integers in the maps' own dtype: compilers mix none
+    for i in (2, 1, 0):
+        place = ops.where(tile[i] == greatest, ops.full_like(place, i), place)
+    return greatest, place
 
 
-def _tiles(x: Any) -> list[list[Any]]:
-    """The values in each place of the tiles: two rows of two maps."""
-    return [[x[:, i::2, j::2] for j in range(2)] for i in range(2)]
+@whole
+def _spread(dy: Any, place: Any) -> Any:
+    n, height, width, channels = dy.shape
+    places = ops.reshape(ops.arange(4, dtype=place.dtype), (1, 1, 2, 1, 2, 1))
+    dy, place = (ops.reshape(maps, (n, height, 1, width, 1, channels)) for maps in (dy, place))
+    spread = ops.where(place == places, dy, ops.zeros_like(dy))
+    return ops.reshape(spread, (n, 2 * height, 2 * width, channels))

@@ -8,7 +8,8 @@ import keras
 from keras import ops
 
 from kapp.models import loops
-from kapp.models.loops import compiled, upstream_of
+from kapp.models.loops import part, upstream_of, whole
+from kapp.models.rectification import rectified
 
 
 class BatchNormalization(keras.layers.BatchNormalization):
@@ -17,7 +18,15 @@ class BatchNormalization(keras.layers.BatchNormalization):
     Keras casts the maps to float32 and passes over them an operation at a time: half of a training step of
     `teacher_1` on a CPU. Here a few compiled loops do it. Statistics are in float32 under every dtype
     policy, as in Keras.
+
+    Args:
+        before_relu: whether a ReLU, and nothing else, takes what this layer gives. Those loops then take
+            it along, and the ReLU layer has nothing left to do. It isn't in a file.
     """
+
+    def __init__(self, *args: Any, before_relu: bool = False, **settings: Any):
+        super().__init__(*args, **settings)
+        self.before_relu = before_relu
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         plain = self.axis == -1 and self.scale and self.center and not (self.renorm or self.synchronized)
@@ -25,68 +34,105 @@ class BatchNormalization(keras.layers.BatchNormalization):
         if way is None:
             return super().call(inputs, training=training, mask=mask)
         gamma, beta = (ops.copy(variable) for variable in (self.gamma, self.beta))
-        outputs, mean, variance = way(inputs, gamma, beta, self.epsilon)
+        outputs, mean, variance = way(inputs, gamma, beta, self.epsilon, self.before_relu)
         for moving, now in ((self.moving_mean, mean), (self.moving_variance, variance)):
             moving.assign(moving * self.momentum + now * (1 - self.momentum))
-        return outputs
+        return rectified(outputs) if self.before_relu else outputs
 
 
 BatchNormalization.__module__ = "keras.layers"  # by that name a file finds Keras's
 
 
-def compiled_normalised(x: Any, gamma: Any, beta: Any, epsilon: float) -> tuple[Any, Any, Any]:
+def compiled_normalised(x: Any, gamma: Any, beta: Any, epsilon: float, relu: bool) -> tuple[Any, Any, Any]:
     """Batch normalisation (Ioffe & Szegedy 2015, algorithm 1) and its gradient (their section 3).
 
     Args:
         x: (n, ..., channels).
         gamma, beta: float32 (channels,).
+        relu: whether ReLU follows.
 
     Returns:
         As `x`; float32 (channels,): mean and variance, of which no gradient is taken.
     """
-    shift, mean, square = compiled(_means)(ops.stop_gradient(x))
-    mean, square = ops.mean(mean, 0), ops.mean(square, 0)
-    variance = ops.maximum(square - ops.square(mean), 0.0)  # of values all alike, rounding may say less
-    mean = mean + shift
-    inverse = ops.rsqrt(variance + epsilon)
+    moments: list = []  # not given back with the maps: what is, PyTorch would hold for ever
 
     @ops.custom_gradient
-    def scaled(x: Any, gamma: Any, beta: Any) -> tuple[Any, Callable]:
+    def normalised(x: Any, gamma: Any, beta: Any) -> tuple[Any, Callable]:
+        outputs, mean, variance, inverse = _forward(x, gamma, beta, epsilon, relu)
+        moments.extend((mean, variance))
+
         def gradient(*given: Any, upstream: Any = None) -> tuple[Any, Any, Any]:
-            dy = upstream_of(given, upstream)
-            means = compiled(_gradient_means)(dy, x, mean, inverse)
-            dbeta, dgamma = (ops.mean(part, 0) for part in means)
-            count = math.prod(x.shape[:-1])
-            dx = compiled(_gradient)(dy, x, mean, inverse, gamma, dbeta, dgamma)
-            return dx, dgamma * count, dbeta * count
+            return _backward(upstream_of(given, upstream), x, mean, inverse, gamma, beta, relu)
 
-        return compiled(_scaled)(x, mean, inverse * gamma, beta), gradient
+        return outputs, gradient
 
-    return scaled(x, gamma, beta), mean, variance
+    return normalised(x, gamma, beta), *moments
 
 
-# The means are those of each image: one thread an image, and the channels side by side in a register.
+@whole
+def _forward(x: Any, gamma: Any, beta: Any, epsilon: float, relu: bool) -> tuple[Any, Any, Any, Any]:
+    """The maps, and each channel's mean, variance and 1 / standard deviation."""
+    count = math.prod(x.shape[:-1])
+    shift, *sums = _sums(x)
+    mean, square = (ops.sum(part, 0) / count for part in sums)
+    variance = ops.relu(square - ops.square(mean))  # of values all alike, rounding may say less than 0
+    mean = mean + shift
+    inverse = ops.rsqrt(variance + epsilon)
+    return _scaled(x, mean, inverse, gamma, beta, relu), mean, variance, inverse
 
 
-def _means(x: Any) -> tuple[Any, Any, Any]:
+@whole
+def _backward(
+    dy: Any, x: Any, mean: Any, inverse: Any, gamma: Any, beta: Any, relu: bool
+) -> tuple[Any, Any, Any]:
+    """The gradients of the maps, gamma and beta."""
+    count = math.prod(x.shape[:-1])
+    dgamma, dbeta = (ops.sum(part, 0) for part in _gradient_sums(dy, x, mean, inverse, gamma, beta, relu))
+    means = dgamma / count, dbeta / count
+    return _gradient(dy, x, mean, inverse, gamma, beta, *means, relu), dgamma, dbeta
+
+
+# The sums are those of each image: one thread an image, and the channels side by side in a register.
+
+
+@part
+def _sums(x: Any) -> tuple[Any, Any, Any]:
     """Of x - shift and its square; shift is any one value, so that nothing is lost far from 0."""
     shift = _rows(x[:1])[0, 0]
     apart = _rows(x) - shift
-    return shift, ops.mean(apart, 1), ops.mean(ops.square(apart), 1)
+    return shift, ops.sum(apart, 1), ops.sum(ops.square(apart), 1)
 
 
-def _scaled(x: Any, mean: Any, scale: Any, beta: Any) -> Any:
-    return ops.cast((ops.cast(x, "float32") - mean) * scale + beta, x.dtype)
+@part
+def _scaled(x: Any, mean: Any, inverse: Any, gamma: Any, beta: Any, relu: bool) -> Any:
+    outputs = (ops.cast(x, "float32") - mean) * (inverse * gamma) + beta
+    return ops.cast(ops.relu(outputs) if relu else outputs, x.dtype)
 
 
-def _gradient_means(dy: Any, x: Any, mean: Any, inverse: Any) -> tuple[Any, Any]:
-    dy = _rows(dy)
-    return ops.mean(dy, 1), ops.mean(dy * (_rows(x) - mean) * inverse, 1)
+@part
+def _gradient_sums(
+    dy: Any, x: Any, mean: Any, inverse: Any, gamma: Any, beta: Any, relu: bool
+) -> tuple[Any, Any]:
+    dy, x = _before_relu(_rows(dy), _rows(x), mean, inverse, gamma, beta, relu)
+    return ops.sum(dy * x, 1), ops.sum(dy, 1)
 
 
-def _gradient(dy: Any, x: Any, mean: Any, inverse: Any, gamma: Any, dbeta: Any, dgamma: Any) -> Any:
-    x_hat = (ops.cast(x, "float32") - mean) * inverse
-    return ops.cast((ops.cast(dy, "float32") - dbeta - x_hat * dgamma) * (inverse * gamma), x.dtype)
+@part
+def _gradient(
+    dy: Any, x: Any, mean: Any, inverse: Any, gamma: Any, beta: Any, dgamma: Any, dbeta: Any, relu: bool
+) -> Any:
+    dtype = x.dtype
+    dy, x = (ops.cast(maps, "float32") for maps in (dy, x))
+    dy, x = _before_relu(dy, x, mean, inverse, gamma, beta, relu)
+    return ops.cast((dy - dbeta - x * dgamma) * (inverse * gamma), dtype)
+
+
+def _before_relu(
+    dy: Any, x: Any, mean: Any, inverse: Any, gamma: Any, beta: Any, relu: bool
+) -> tuple[Any, Any]:
+    """The gradient before ReLU, if there was one, and `x` normalised."""
+    x = (x - mean) * inverse
+    return ops.where(x * gamma + beta > 0, dy, ops.zeros_like(dy)) if relu else dy, x
 
 
 def _rows(x: Any) -> Any:
@@ -94,13 +140,14 @@ def _rows(x: Any) -> Any:
     return ops.cast(ops.reshape(x, (x.shape[0], -1, x.shape[-1])), "float32")
 
 
-def torch_normalised(x: Any, gamma: Any, beta: Any, epsilon: float) -> tuple[Any, Any, Any]:
+def torch_normalised(x: Any, gamma: Any, beta: Any, epsilon: float, relu: bool) -> tuple[Any, Any, Any]:
     """PyTorch's own, which takes maps with their channels first, in name only: they stay where they are."""
     import torch
 
     outputs, mean, inverse = torch.native_batch_norm(
         x.movedim(-1, 1), gamma, beta, None, None, training=True, momentum=0.0, eps=epsilon
     )
+    outputs = outputs.relu() if relu else outputs
     return outputs.movedim(1, -1), mean.detach(), inverse.detach() ** -2 - epsilon
 
 

@@ -1,3 +1,5 @@
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -5,6 +7,7 @@ from keras import ops
 
 from kapp.models import loops
 from kapp.models.normalisation import BatchNormalization
+from kapp.models.rectification import ReLU
 
 SHAPES = [(16, 6, 5, 7), (32, 7)]
 
@@ -17,38 +20,55 @@ def normalisation(kind, channels: int = 7, **settings) -> keras.layers.Layer:
     return layer
 
 
-def trained(kind, x: np.ndarray, target: np.ndarray) -> list[np.ndarray]:
-    """What a layer gives in training and, after a step along its gradients, what it has become."""
+def trained(kind, relu, x: np.ndarray, target: np.ndarray) -> list[np.ndarray]:
+    """What a layer, and ReLU after it, give in training and, after a step along their gradients, what they
+    have become."""
     inputs = keras.Input(x.shape[1:])
     shift = keras.layers.Dense(x.shape[-1], kernel_initializer="identity", dtype="float32")
     layer = kind(momentum=0.9, epsilon=1e-5)
-    model = keras.Model(inputs, layer(shift(inputs)))
+    outputs = layer(shift(inputs))
+    model = keras.Model(inputs, relu()(outputs) if relu else outputs)
     layer.gamma.assign(np.linspace(-0.5, 1.5, x.shape[-1]))
     layer.beta.assign(np.linspace(-1, 1, x.shape[-1]))
-    outputs = ops.convert_to_numpy(ops.cast(model(x, training=True), "float32"))
+    in_use, outputs = (
+        ops.convert_to_numpy(ops.cast(model(x, training=training), "float32")) for training in (False, True)
+    )
     model.compile(keras.optimizers.SGD(1.0), "mse")
     model.train_on_batch(x, target)
-    return [outputs, *(ops.convert_to_numpy(variable) for variable in model.variables)]
+    return [outputs, in_use, *(ops.convert_to_numpy(variable) for variable in model.variables)]
 
 
+@pytest.mark.parametrize("relu", [False, True])
 @pytest.mark.parametrize("large", [0, loops.LARGE])
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
-def test_it_is_keras_own_in_outputs_gradients_and_statistics(shape, policy, large, monkeypatch):
+def test_it_is_keras_own_in_outputs_gradients_and_statistics(shape, policy, large, relu, monkeypatch):
     monkeypatch.setattr(loops, "LARGE", large)
     random = np.random.default_rng(0)
     x = random.normal(100, 2, shape).astype("float32")  # a mean far from 0: where E[x^2] - E[x]^2 would fail
     target = random.normal(size=shape).astype("float32")
     keras.config.set_dtype_policy(policy)
     try:
-        ours, theirs = (
-            trained(kind, x, target) for kind in (BatchNormalization, keras.layers.BatchNormalization)
-        )
+        own = functools.partial(BatchNormalization, before_relu=relu)
+        ours = trained(own, relu and ReLU, x, target)
+        theirs = trained(keras.layers.BatchNormalization, relu and keras.layers.ReLU, x, target)
     finally:
         keras.config.set_dtype_policy("float32")
     tolerance = 1e-3 if policy == "float32" else 0.02
     for one, other in zip(ours, theirs):
         np.testing.assert_allclose(one, other, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.skipif(keras.backend.backend() == "jax", reason="its compiler does it")
+def test_relu_has_nothing_left_to_do_in_training(monkeypatch):
+    monkeypatch.setattr(loops, "LARGE", 0)
+    layer, relu = normalisation(functools.partial(BatchNormalization, before_relu=True)), ReLU()
+    x = np.random.default_rng(3).normal(size=(32, 7)).astype("float32")
+    in_training, in_use = layer(x, training=True), layer(x)
+    assert relu(in_training) is in_training
+    assert ops.convert_to_numpy(in_training).min() == 0
+    assert ops.convert_to_numpy(in_use).min() < 0
+    assert ops.convert_to_numpy(relu(in_use)).min() == 0
 
 
 def test_a_frozen_one_keeps_its_statistics():
