@@ -130,10 +130,26 @@ def start_keras(name: str | None = None) -> None:
     os.environ["KERAS_BACKEND"] = name or backend()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # two networks scored in a row aren't a mistake
-    with quiet():
+    with (
+        quiet(),
+        absent("sklearn"),
+    ):  # which Keras takes a second to import, for wrappers that kapp has no use for
         import keras
 
         keras.ops.zeros(())  # finds the devices
+
+
+@contextmanager
+def absent(package: str) -> Iterator[None]:
+    """Have imports of `package` fail as if it weren't installed, unless it is imported already."""
+    if package in sys.modules:
+        yield
+        return
+    sys.modules[package] = None  # type: ignore[assignment]  # as Python's documentation says
+    try:
+        yield
+    finally:
+        del sys.modules[package]
 
 
 @contextmanager

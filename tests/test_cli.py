@@ -126,3 +126,17 @@ def test_help_and_wrong_flags_need_no_keras(recipe):
             [sys.executable, "-c", program.replace("ARGUMENTS", arguments)], capture_output=True
         )
         assert done.returncode == status, done.stderr.decode()
+
+
+def test_keras_starts_without_what_kapp_has_no_use_for():
+    program = "import sys; from kapp import cli; cli.start_keras(); print('sklearn' in sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert ran.stdout.split() == ["False"]
+
+
+def test_what_is_absent_is_absent_for_a_while_only():
+    with cli.absent("wave"), pytest.raises(ModuleNotFoundError):
+        import_module("wave")
+    import_module("wave")
+    with cli.absent("wave"):
+        import_module("wave")  # somebody has it already
