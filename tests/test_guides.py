@@ -67,6 +67,7 @@ def blocks() -> list[list[str]]:
     return [["-c", code] if code else ["-m", *words.split()] for code, words in found]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="it stands for the default backend")
 def test_the_guide_leads_from_a_foreign_teacher_to_a_shipped_student(workplace):
     steps = blocks()

@@ -143,6 +143,7 @@ def test_more_trials_go_on_with_a_finished_sweep(swept, tiny_npz):
     assert done.stderr.count("epoch 1/6") == 1  # of the fourth
 
 
+@pytest.mark.slow
 def test_a_sweep_killed_twice_ends_with_the_same_scores(swept, tiny_npz, tmp_path):
     folder, _ = swept
     command = words(tiny_npz, "--epochs", 6, "--trials", 3, "--out", "mine", "--no-test-best")
@@ -170,6 +171,7 @@ def test_a_sweep_killed_twice_ends_with_the_same_scores(swept, tiny_npz, tmp_pat
         assert without_times(kept) == without_times(other)
 
 
+@pytest.mark.slow
 def test_two_workers_one_of_them_killed_lose_no_trial_and_count_none_twice(swept, tiny_npz, tmp_path):
     folder, _ = swept
     command = words(tiny_npz, "--epochs", 6, "--trials", 3, "--out", "mine", "--workers", 2, "--no-test-best")
