@@ -137,8 +137,8 @@ def commands(measured: Measured) -> list[str]:
     for each in COMMANDS:
         if each.name not in measured:
             continue
-        taken = {role: its.seconds for role, _, its in results.sides(measured[each.name])}
-        rows.append(_start(each, taken) if isinstance(each, Starts) else _command(each, taken["ours"]))
+        taken = {role: its for role, _, its in results.sides(measured[each.name])}
+        rows.append(_start(each, **taken) if isinstance(each, Starts) else _command(each, **taken))
     if not rows:
         return []
     return [
@@ -148,22 +148,22 @@ def commands(measured: Measured) -> list[str]:
     ]
 
 
-def _command(each: Command, taken: Spread) -> dict[str, str]:
+def _command(each: Command, ours: Taken) -> dict[str, str]:
     return {
         "what": each.what,
-        "seconds (least to most)": seconds(taken),
+        "seconds (least to most)": seconds(ours.seconds),
         "reach": f"below {each.reach:g} s",
-        "reached": "yes" if taken.median < each.reach else "no",
+        "reached": "yes" if ours.seconds.median < each.reach else "no",
     }
 
 
-def _start(each: Starts, taken: dict[str, Spread]) -> dict[str, str]:
-    first, second = taken["first"], taken["second"]
+def _start(each: Starts, first: Taken, second: Taken) -> dict[str, str]:
+    most = min(each.reach, each.share * first.seconds.median)
     return {
-        "what": each.what,
-        "seconds (least to most)": f"{seconds(second)}; the first time {seconds(first)}",
+        "what": f"{each.what} ({second.command.split()[-1]})",
+        "seconds (least to most)": f"{seconds(second.seconds)}; the first time {seconds(first.seconds)}",
         "reach": f"below {each.reach:g} s, and {each.share:g} of the first time",
-        "reached": "yes" if second.median < min(each.reach, each.share * first.median) else "no",
+        "reached": "yes" if second.seconds.median < most else "no",
     }
 
 
