@@ -130,10 +130,8 @@ def start_keras(name: str | None = None) -> None:
     os.environ["KERAS_BACKEND"] = name or backend()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # two networks scored in a row aren't a mistake
-    with (
-        quiet(),
-        absent("sklearn"),
-    ):  # which Keras takes a second to import, for wrappers that kapp has no use for
+    # Keras takes a second to import scikit-learn, for wrappers of it that kapp has no use for.
+    with quiet(), absent("sklearn"):
         import keras
 
         keras.ops.zeros(())  # finds the devices

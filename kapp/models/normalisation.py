@@ -76,7 +76,7 @@ def _forward(x: Any, gamma: Any, beta: Any, epsilon: float, relu: bool) -> tuple
     """The maps, and each channel's mean, variance and 1 / standard deviation."""
     count = math.prod(x.shape[:-1])
     shift, *sums = _sums(x)
-    mean, square = (ops.sum(part, 0) / count for part in sums)
+    mean, square = (ops.sum(each, 0) / count for each in sums)
     variance = ops.relu(square - ops.square(mean))  # of values all alike, rounding may say less than 0
     mean = mean + shift
     inverse = ops.rsqrt(variance + epsilon)
@@ -89,7 +89,7 @@ def _backward(
 ) -> tuple[Any, Any, Any]:
     """The gradients of the maps, gamma and beta."""
     count = math.prod(x.shape[:-1])
-    dgamma, dbeta = (ops.sum(part, 0) for part in _gradient_sums(dy, x, mean, inverse, gamma, beta, relu))
+    dgamma, dbeta = (ops.sum(each, 0) for each in _gradient_sums(dy, x, mean, inverse, gamma, beta, relu))
     means = dgamma / count, dbeta / count
     return _gradient(dy, x, mean, inverse, gamma, beta, *means, relu), dgamma, dbeta
 
