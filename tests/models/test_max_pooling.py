@@ -1,10 +1,14 @@
+import gc
+import weakref
+
 import keras
 import numpy as np
 import pytest
 from keras import ops
 
-from kapp.models import max_pooling
+from kapp.models import loops, max_pooling
 from kapp.models.max_pooling import MaxPooling2D, tiles_pooled
+from kapp.models.normalisation import BatchNormalization
 
 
 @pytest.mark.parametrize("settings", [(2, 2), (3, 2), (2, 1), (3, 2, "same")])
@@ -35,3 +39,19 @@ def test_compiled_tiles_are_keras_own_and_give_the_first_of_equals_its_gradient(
 @pytest.mark.skipif(keras.backend.backend() != "torch", reason="other backends have one order in memory")
 def test_the_channels_stay_last_in_memory():
     assert MaxPooling2D(2)(ops.ones((2, 8, 8, 5))).is_contiguous()
+
+
+@pytest.mark.skipif(keras.backend.backend() != "torch", reason="its custom gradients could hold their maps")
+def test_no_map_outlives_its_step(monkeypatch):
+    monkeypatch.setattr(loops, "LARGE", 0)
+    normalise, pool = BatchNormalization(before_relu=True), MaxPooling2D(2)
+    maps = []
+    for _ in range(3):
+        x = ops.convert_to_tensor(np.ones((4, 8, 8, 3), "float32")).requires_grad_()
+        normalised = normalise(x, training=True)
+        pooled = pool(normalised)
+        pooled.sum().backward()
+        maps += [weakref.ref(each) for each in (x, normalised, pooled)]
+    del x, normalised, pooled
+    gc.collect()
+    assert [each() for each in maps] == [None] * 9
