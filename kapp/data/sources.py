@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from kapp import cli
 from kapp.data import folders, shapes
 from kapp.data.cache import Arrays, cached
 from kapp.errors import Failure, WrongValue, unknown
@@ -147,16 +148,21 @@ def _npz(path: Path) -> Arrays:
 def _tfds(name: str, home: Path) -> Arrays:
     if not any((home / name).rglob("dataset_info.json")):
         _refuse_offline(name, home)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
-        import tensorflow as tf
-        import tensorflow_datasets as tfds
+        with cli.quiet():
+            import tensorflow as tf
+            import tensorflow_datasets as tfds
     except ModuleNotFoundError as error:
         raise Failure(
             f"reading {name!r} for the first time needs {error.name}, which isn't installed: pip install it "
             "(after that the array cache is enough), or give your own arrays with --dataset npz:PATH."
         ) from error
 
-    tf.config.set_visible_devices([], "GPU")  # decoding is no work for it
+    if cli.backend() != "tensorflow":
+        tf.config.set_visible_devices(
+            [], "GPU"
+        )  # or TensorFlow would take its memory from those who train on it
     try:
         builder = tfds.builder(name, data_dir=home)
         builder.download_and_prepare()
@@ -182,7 +188,8 @@ def _tfds(name: str, home: Path) -> Arrays:
         raise WrongValue(f"the data set {name!r} lacks a training or a test split.")
     parts = []
     for split in ("train", test):
-        images, labels = tfds.as_numpy(builder.as_dataset(split, batch_size=-1, as_supervised=True))
+        with tf.device("CPU"):
+            images, labels = tfds.as_numpy(builder.as_dataset(split, batch_size=-1, as_supervised=True))
         parts.append(_checked(images, labels, f"{name}: the {split} images", "labels"))
     # Only a downloaded CIFAR-10 knows its names, one prepared in another way has numbers.
     classes = CIFAR10 if name == "cifar10" else info.features[info.supervised_keys[1]].names

@@ -74,6 +74,20 @@ def test_a_prepared_set_is_decoded_once_and_then_needs_no_tensorflow(tmp_path):
     assert again.stdout.split() == [dataset.checksum, "False"]
 
 
+def test_the_first_reading_says_nothing_of_tensorflow(tmp_path):
+    """Nor does what comes after it: TensorFlow heeds only what it finds when it is imported."""
+    KappDots(data_dir=tmp_path).download_and_prepare()
+    program = (
+        "from kapp import data\n"
+        f"from {__name__} import KappDots\n"
+        f"data.load('tfds:kapp_dots', data_dir={str(tmp_path)!r})\n"
+        "import tensorflow as tf; tf.function(lambda x: x + 1, jit_compile=True)(tf.ones(3))"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
+    first = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    assert (first.returncode, first.stderr) == (0, "")
+
+
 def test_without_tensorflow_the_first_reading_says_what_it_needs(tmp_path, monkeypatch):
     KappDots(data_dir=tmp_path).download_and_prepare()
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)  # as Python marks what can't be imported
