@@ -134,7 +134,8 @@ def test_keras_starts_without_what_kapp_has_no_use_for():
     assert ran.stdout.split() == ["False"]
 
 
-def test_what_is_absent_is_absent_for_a_while_only():
+def test_what_is_absent_is_absent_for_a_while_only(monkeypatch):
+    monkeypatch.delitem(sys.modules, "wave", raising=False)
     with cli.absent("wave"), pytest.raises(ModuleNotFoundError):
         import_module("wave")
     import_module("wave")
