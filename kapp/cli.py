@@ -128,7 +128,6 @@ def _flags(config_type: type, path: Path) -> list[str]:
 def start_keras(name: str | None = None) -> None:
     """Import Keras on the backend `name`, by default the chosen one, without the chatter of its start."""
     os.environ["KERAS_BACKEND"] = name or backend()
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # two networks scored in a row aren't a mistake
     # Keras takes a second to import scikit-learn, for wrappers of it that kapp has no use for.
     with quiet(), absent("sklearn"):
@@ -167,7 +166,8 @@ def while_read() -> Iterator[None]:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Drop what is written to standard error, by native code too: TensorFlow's start-up lines heed no
-    log level. An exception still comes through."""
+    log level, and its later ones the one that it was imported with. An exception still comes through."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     sys.stderr.flush()
     kept = os.dup(2)
     try:

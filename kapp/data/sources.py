@@ -148,7 +148,6 @@ def _npz(path: Path) -> Arrays:
 def _tfds(name: str, home: Path) -> Arrays:
     if not any((home / name).rglob("dataset_info.json")):
         _refuse_offline(name, home)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         with cli.quiet():
             import tensorflow as tf

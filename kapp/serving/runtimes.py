@@ -1,6 +1,5 @@
 """What runs an export: one short class a format, each importing its runtime alone."""
 
-import os
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
@@ -53,7 +52,6 @@ def load(format: str, path: Path) -> Runtime:
 
 class SavedModel:
     def __init__(self, path: Path):
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         import tensorflow as tf
 
         self.device = machine.gpu("tensorflow") or machine.processor()

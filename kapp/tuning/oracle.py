@@ -141,7 +141,6 @@ def new_trial(number: int, proposal: Proposal, trials: Sequence[Trial], epochs: 
 def _make(tuner: str, space: Sequence[Range], seed: int, trials: int | None, epochs: int) -> Any:
     """The KerasTuner oracle called `tuner`."""
     os.environ["KERAS_BACKEND"] = cli.backend()
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with cli.quiet():  # no Keras operation is run: the accelerator stays the workers'
         import keras_tuner
         import numpy as np
