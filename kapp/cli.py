@@ -129,7 +129,7 @@ def start_keras(name: str | None = None) -> None:
     """Import Keras on the backend `name`, by default the chosen one, without the chatter of its start."""
     os.environ["KERAS_BACKEND"] = name or backend()
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # two networks scored in a row aren't a mistake
-    # Keras takes a second to import scikit-learn, for wrappers of it that kapp has no use for.
+    # Keras takes a second to import scikit-learn, which sweeps bring, for wrappers that kapp has no use for.
     with quiet(), absent("sklearn"):
         import keras
 
