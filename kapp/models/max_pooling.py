@@ -37,7 +37,7 @@ def tiles_pooled(x: Any) -> tuple[Any, Callable]:
     greatest, place = _greatest(x)
 
     def gradient(*given: Any, upstream: Any = None) -> Any:
-        # Not of the greatest: PyTorch would hold those, which hold this function, for ever.
+        # Not of the greatest: those hold this function, and PyTorch would keep both until Python collects.
         return _spread(upstream_of(given, upstream), place)
 
     return greatest, gradient

@@ -56,7 +56,7 @@ def compiled_normalised(x: Any, gamma: Any, beta: Any, epsilon: float, relu: boo
     Returns:
         As `x`; float32 (channels,): mean and variance, of which no gradient is taken.
     """
-    moments: list = []  # not given back with the maps: what is, PyTorch would hold for ever
+    moments: list = []  # beside the maps: those the gradient must not hold (see max_pooling.tiles_pooled)
 
     @ops.custom_gradient
     def normalised(x: Any, gamma: Any, beta: Any) -> tuple[Any, Callable]:
