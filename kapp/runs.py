@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 
 ROOT = Path("runs")
 # Where a run lies and how often it was asked for doesn't change what it computes.
-NOT_THE_EXPERIMENT = ("out", "overwrite", "quick", "data_dir", "devices", "coordinator", "process")
+NOT_THE_EXPERIMENT = (
+    "out", "overwrite", "quick", "data_dir", "images_on", "devices", "coordinator", "process"
+)  # fmt: skip
 WRITTEN = ("config.json environment.json metrics.csv model.keras confusion.csv result.json "
            "report.md").split()  # fmt: skip
 

@@ -13,6 +13,9 @@ from kapp.errors import WrongValue
 
 __all__ = ["Dataset", "Split", "Views", "load"]
 
+RESIDENT = 2**32  # bytes: images that take more are streamed
+BULK = 1000  # images in memory at once, where all are looked at
+
 
 @dataclass(frozen=True)
 class Split:
@@ -47,6 +50,7 @@ class Dataset:
     train: Split
     validation: Split
     test: Split
+    streamed: bool = False  # each batch brings its images; else all of them lie where the compute is
 
     @property
     def image_shape(self) -> tuple[int, ...]:
@@ -70,10 +74,10 @@ class Dataset:
     def moments(self) -> tuple[list[float], list[float]]:
         """Mean and standard deviation of the training images, per channel, in units of 0 to 255."""
         values = np.arange(256.0)
-        images = self.train.images
-        counts = np.stack(
-            [np.bincount(images[..., c].ravel(), minlength=256) for c in range(images.shape[-1])]
-        )
+        counts = np.zeros((self.images.shape[-1], 256), np.int64)
+        for start in range(0, len(self.train), BULK):
+            images = self.images[self.train.samples[start : start + BULK]]
+            counts += [np.bincount(images[..., c].ravel(), minlength=256) for c in range(len(counts))]
         share = counts / counts.sum(axis=1, keepdims=True)
         mean = share @ values
         variance = share @ values**2 - mean**2
@@ -87,6 +91,7 @@ def load(
     data_dir: str | None = None,
     validation: int | None = None,
     limit_train: int | None = None,
+    streamed: bool | None = None,
 ) -> Dataset:
     """The data set called `name`, split.
 
@@ -98,6 +103,8 @@ def load(
         validation: images taken from the training set to select by; a fifth by default, as in paper D
             (section 3: 40,000 / 10,000 / 10,000); 0 for none, as paper A does with 5,000 / 1,000.
         limit_train: train on that many images at most, and select by a quarter as many.
+        streamed: whether each batch brings its images, instead of all lying where the compute is; None:
+            where they take more than 4 GiB.
 
     Raises:
         WrongValue: an unknown name, unfit arrays, or a split that leaves nothing to train on.
@@ -116,4 +123,5 @@ def load(
         held_out = held_out[: min(len(held_out), max(1, limit_train // 4))]
     test = np.arange(count, len(images), dtype=np.int32)
     parts = (Split(images, labels, samples) for samples in (train, held_out, test))
-    return Dataset(name, images, labels, tuple(classes), *parts)
+    streamed = images.nbytes > RESIDENT if streamed is None else streamed
+    return Dataset(name, images, labels, tuple(classes), *parts, streamed)

@@ -74,6 +74,9 @@ class Settings:
     """Validate each time that many images were trained on (default: once an epoch)."""
     limit_train: OpenCount = None
     """Train on that many images at most, and select by a quarter as many."""
+    images_on: Literal["auto", "device", "disk"] = "auto"
+    """device: all images lie where the compute is; disk: each batch is read from the array cache, for sets
+    that the device can't hold (docs/scaling.md). auto: device up to 4 GiB."""
     devices: Literal["one", "all"] = "one"
     """all: share each batch among all devices (with KERAS_BACKEND=jax)."""
     coordinator: Annotated[str | None, _open("HOST:PORT")] = None
@@ -180,7 +183,11 @@ class Settings:
             Failure: as `data.load` does.
         """
         dataset = data.load(
-            name, data_dir=self.data_dir, validation=self.validation, limit_train=self.limit_train
+            name,
+            data_dir=self.data_dir,
+            validation=self.validation,
+            limit_train=self.limit_train,
+            streamed={"auto": None, "device": False, "disk": True}[self.images_on],
         )
         if len(dataset.train) < self.training.batch_size:
             raise WrongValue(

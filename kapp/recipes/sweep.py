@@ -23,7 +23,7 @@ from kapp.errors import Failure, Untrainable, WrongValue, unknown
 from kapp.files import make_folder, write_text
 from kapp.recipes import distill, train, transfer
 from kapp.recipes.settings import OpenCount, at_least
-from kapp.runs import Run, is_finished
+from kapp.runs import Run, experiment, is_finished
 from kapp.sweeps import BESIDE, Sweep, Trial, best, default_folder, digest
 from kapp.training import pretrained
 from kapp.tuning import space, trials, workers
@@ -165,7 +165,7 @@ def main(config: Any, arguments: Sequence[str] = ()) -> None:
         "include_default": config.include_default,
         "space": [asdict(each) for each in ranges],
         "budget": parameters if {"layers", "width_2"} & {each.name for each in ranges} else None,
-        "config": cli.as_json(replace(base, data_dir=None)),
+        "config": experiment(cli.as_json(base)),
     }
     folder = config.out or default_folder(config.recipe, [network, of], base.seed, settings)
     at = workers.address(config.oracle, config.open_to_network)

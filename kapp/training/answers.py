@@ -15,7 +15,7 @@ from keras import ops
 
 from kapp.callbacks.progress import duration
 from kapp.data import Dataset, Views, sources
-from kapp.data.views import show
+from kapp.data.views import seen
 from kapp.errors import Failure, WrongValue
 from kapp.files import alone, checksum, make_folder, replacing, write_text
 from kapp.training import pretrained, steps
@@ -163,7 +163,6 @@ class TeacherAnswers:
             self._model = _Bulk(Teachers(self._loaded(), self.ensemble), self.views)
         batch = {
             "images": self.dataset.images[np.resize(sample, BULK)],
-            "sample": np.arange(BULK, dtype=np.int32),
             "view": np.resize(view, BULK).astype(np.int32),
         }
         logits = np.asarray(self._model.predict_on_batch(batch), np.float32)[: len(sample)]
@@ -218,7 +217,7 @@ class _Bulk(keras.Model):
         self.compile(jit_compile=steps.answering(teachers))
 
     def call(self, batch: dict[str, Any]) -> Any:
-        return self.teachers(show(batch["images"], batch["sample"], batch["view"], self.views))
+        return self.teachers(seen(batch["images"], batch["view"], self.views))
 
 
 class _Progress:

@@ -50,6 +50,7 @@ def fit(
     steps = validate_every // batch_size if validate_every else in_epoch
     rounds = math.ceil(epochs * in_epoch / steps)  # what Keras calls epochs
     looked_at = dataset.validation if len(dataset.validation) else dataset.test
+    images = dataset.images if learner.streamed else None
     resume = ExactResume(run, selects=len(dataset.validation) > 0)
     done = resume.restore(learner)
     if done == rounds:
@@ -66,18 +67,23 @@ def fit(
     ]
     learner.fit(
         feeds.training(
-            dataset.train.samples, batch_size, seed=seed, views=learner.views, first_step=done * steps
+            dataset.train.samples,
+            batch_size,
+            seed=seed,
+            views=learner.views,
+            first_step=done * steps,
+            images=images,
         ),
         steps_per_epoch=steps,
         initial_epoch=done,
         epochs=rounds,
-        validation_data=feeds.scoring(looked_at.samples, SCORING_BATCH, learner.views),
+        validation_data=feeds.scoring(looked_at.samples, SCORING_BATCH, learner.views, images),
         shuffle=False,
         verbose=0,
         callbacks=[
             *teaching,
             Divergence(run),
-            DeadLoss(run, feeds.indices(looked_at.samples[:LOOKED_AT], learner.views)),
+            DeadLoss(run, feeds.indices(looked_at.samples[:LOOKED_AT], learner.views, images)),
             Speed(steps * batch_size),
             *(keeps if processes.is_first() else []),
         ],
@@ -128,8 +134,9 @@ def finish(learner: Learner, dataset: Dataset, run: Run, facts: Mapping[str, Any
 
 
 def predict(learner: Learner, split: Split) -> np.ndarray:
-    """Logits (n, classes) of the resident images of `split`, in their order."""
-    feed = feeds.scoring(split.samples, SCORING_BATCH, learner.views)
+    """Logits (n, classes) of the images of `split`, in their order."""
+    images = split.all_images if learner.streamed else None
+    feed = feeds.scoring(split.samples, SCORING_BATCH, learner.views, images)
     return np.asarray(learner.predict(feed, verbose=0))
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from kapp.data.epochs import Views
-from kapp.data.views import show
+from kapp.data.views import seen, show
 from kapp.errors import WrongValue
 from kapp.training import memory, steps
 from kapp.training.objectives import cross_entropy
@@ -28,14 +28,14 @@ class Learner(keras.Model):
     """Trains `network` on labels, through `compile` and `fit`, the same on every backend.
 
     `fit`, `evaluate` and `predict` take batches of indices into the resident images
-    ({"sample": (n,), "view": (n,)}, see `kapp.data.feeds`), or ordinary batches
-    (images, labels[, sample_weight]) of the caller's own.
+    ({"sample": (n,), "view": (n,)}, see `kapp.data.feeds`), with the images in them ("image") where the data
+    set is streamed, or ordinary batches (images, labels[, sample_weight]) of the caller's own.
 
     Args:
         network: images (n, height, width, channels), 0 to 255, to logits (n, classes). It is trained
             in place and stays the caller's: save it, not the Learner.
-        dataset: whose `images` (uint8) and `labels` become resident where the compute is; None for
-            ordinary batches only.
+        dataset: whose `labels` and, unless it is `streamed`, `images` (uint8) become resident where the
+            compute is; None for ordinary batches only.
         views: what the view numbers in index batches mean.
     """
 
@@ -44,11 +44,13 @@ class Learner(keras.Model):
         self.network = network
         self.views = views or Views()
         self.images = self.labels = None
+        self.streamed = dataset is not None and dataset.streamed
         if dataset is not None:
             gc.collect()  # a Learner that is done with is part of a cycle, and holds its images until then
             # Variables and not constants, so that the images are a compiled step's argument.
-            self.images = _resident(dataset.images, "uint8", "images")
             self.labels = _resident(dataset.labels, "int32", "labels")
+            if not self.streamed:
+                self.images = _resident(dataset.images, "uint8", "images")
         self.loss_tracker = keras.metrics.Mean(name="loss")
         self.accuracy = keras.metrics.SparseCategoricalAccuracy(name="accuracy")
         self.built = True
@@ -85,6 +87,8 @@ class Learner(keras.Model):
         if not self.is_indices(x):
             return x
         batch = shared(x)
+        if self.streamed:
+            return seen(batch["image"], batch["view"], self.views)
         return show(self.images, batch["sample"], batch["view"], self.views)
 
     def answer(self, given: Any, training: bool) -> Any:
@@ -92,7 +96,7 @@ class Learner(keras.Model):
         return self.network(given, training=training)
 
     def is_indices(self, x: Any) -> bool:
-        return self.images is not None and isinstance(x, dict)
+        return self.labels is not None and isinstance(x, dict)
 
     def prepare(self, data: Any) -> Batch:
         """Indices become images here, once; an ordinary batch stays as it is."""

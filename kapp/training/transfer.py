@@ -9,7 +9,7 @@ import numpy as np
 from keras import layers, ops
 
 from kapp.data import Dataset, Views
-from kapp.data.views import show
+from kapp.data.views import seen
 from kapp.errors import WrongValue, unknown
 from kapp.models.layers import he_normal, seeds_of
 from kapp.training.learner import Learner
@@ -119,7 +119,7 @@ def features(body: keras.Model, dataset: Dataset, views: Views) -> tuple[np.ndar
     for sample, view in _bulks(dataset, views):
         part = np.arange(start, start + len(sample))
         rows[sample, view] = part
-        images = show(ops.convert_to_tensor(dataset.images[sample]), np.arange(len(sample)), view, views)
+        images = seen(ops.convert_to_tensor(dataset.images[sample]), view, views)
         table[part] = ops.convert_to_numpy(ops.cast(body(images, training=False), "float32"))
         start += len(sample)
     return table, rows.ravel()

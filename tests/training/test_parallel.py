@@ -70,8 +70,10 @@ def assert_the_same(run: Run, alone: Run) -> None:
 
 
 @needs_jax
-def test_two_devices_train_as_one_does(alone, tiny_npz, tmp_path):
-    out = ended(started(command(tiny_npz, tmp_path / "run", "--devices", "all"), devices=2))
+@pytest.mark.parametrize("images_on", ["device", "disk"])
+def test_two_devices_train_as_one_does(alone, tiny_npz, tmp_path, images_on):
+    more = ("--devices", "all", "--images-on", images_on)
+    out = ended(started(command(tiny_npz, tmp_path / "run", *more), devices=2))
     run = Run(tmp_path / "run")
     assert_the_same(run, alone)
     assert run.environment["devices"] == 2
