@@ -1,7 +1,7 @@
 """Data sets: a name -> images, labels and seeded splits. Importing this package imports no Keras."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -50,7 +50,9 @@ class Dataset:
     train: Split
     validation: Split
     test: Split
-    streamed: bool = False  # each batch brings its images; else all of them lie where the compute is
+    streamed: bool = field(
+        default=False, kw_only=True
+    )  # each batch brings its images; else all of them lie where the compute is
 
     @property
     def image_shape(self) -> tuple[int, ...]:
@@ -124,4 +126,4 @@ def load(
     test = np.arange(count, len(images), dtype=np.int32)
     parts = (Split(images, labels, samples) for samples in (train, held_out, test))
     streamed = images.nbytes > RESIDENT if streamed is None else streamed
-    return Dataset(name, images, labels, tuple(classes), *parts, streamed)
+    return Dataset(name, images, labels, tuple(classes), *parts, streamed=streamed)

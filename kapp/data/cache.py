@@ -1,8 +1,10 @@
 """Decoded data sets on disk: one memory-mapped array of images, one of labels, with checksums."""
 
 import json
+import math
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -33,6 +35,30 @@ def cached(folder: Path, make: Callable[[], Arrays]) -> Arrays:
     return _read(folder)
 
 
+def on_disk(shape: tuple[int, ...], folder: Path) -> np.ndarray:
+    """A uint8 array to fill, as large as the disk of `folder` allows, whatever the memory; its file has no
+    name, and is gone with it.
+
+    Raises:
+        Failure: `folder` can't be written.
+    """
+    make_folder(folder)
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            if hasattr(os, "posix_fallocate"):  # a full disk shows now, when it can be told
+                os.posix_fallocate(file.fileno(), 0, max(1, math.prod(shape)))
+            return np.memmap(file, np.uint8, "w+", shape=shape)
+    except OSError as error:
+        raise _full(folder, error) from error
+
+
+def _full(folder: Path, error: OSError) -> Failure:
+    return Failure(
+        f"cannot write the data cache {folder}: {error.strerror or error}. "
+        "Free some room or choose another --data-dir."
+    )
+
+
 def _write(folder: Path, arrays: Arrays) -> None:
     partial = folder.with_name(f".{os.getpid()}-{folder.name}")
     make_folder(partial)
@@ -49,10 +75,7 @@ def _write(folder: Path, arrays: Arrays) -> None:
     except OSError as error:
         if folder.is_dir():  # another process was as quick, and wrote the same
             return
-        raise Failure(
-            f"cannot write the data cache {folder}: {error.strerror or error}. "
-            "Free some room or choose another --data-dir."
-        ) from error
+        raise _full(folder, error) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

@@ -95,11 +95,13 @@ def _tf_data(batches: Any, images: Images) -> Any:
     """A tf.data.Dataset of batches of indices, as `fit` takes it, with what they show of `images`."""
     import tensorflow as tf
 
-    def brought(batch: dict[str, Any]) -> dict[str, Any]:
-        image = tf.numpy_function(lambda sample: images[sample], [batch["sample"]], tf.uint8)
-        return {**batch, "image": tf.ensure_shape(image, (*batch["sample"].shape, *images.shape[1:]))}
-
     if images is not None:
+        shape = images.shape[1:]
+
+        def brought(batch: dict[str, Any]) -> dict[str, Any]:
+            image = tf.numpy_function(lambda sample: images[sample], [batch["sample"]], tf.uint8)
+            return {**batch, "image": tf.ensure_shape(image, (*batch["sample"].shape, *shape))}
+
         batches = batches.map(brought)
     # There is nothing to tune, and the thread that would wakes up ever less often, down to once a minute:
     # `fit` would wait for it at its end.

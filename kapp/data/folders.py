@@ -8,8 +8,9 @@ from typing import NamedTuple
 import numpy as np
 
 from kapp.data import epochs, pictures
-from kapp.data.cache import Arrays
+from kapp.data.cache import Arrays, on_disk
 from kapp.errors import WrongValue
+from kapp.words import Countdown
 
 TEST_SHARE = 5  # where the pictures aren't split: each fifth is for the test
 LAYOUT = "PATH/train/CLASS/*.png and PATH/test/CLASS/*.png, or PATH/CLASS/*.png (.jpg as well)"
@@ -47,8 +48,8 @@ def digest(folder: Folder) -> str:
     return found.hexdigest()[:16]
 
 
-def arrays(folder: Folder) -> Arrays:
-    """All pictures, in colour and of one size.
+def arrays(folder: Folder, cache: Path) -> Arrays:
+    """All pictures, in colour and of one size, decoded onto the disk of `cache`.
 
     Raises:
         WrongValue: train and test have other classes, or the pictures have several sizes and none is said.
@@ -60,16 +61,28 @@ def arrays(folder: Folder) -> Arrays:
         if (others := [path.name for path in _classes(part)]) != classes:
             differing = ", ".join(sorted({*classes} ^ {*others}))
             raise WrongValue(f"{part} and {parts[0]} hold other classes: {differing} is in one of them only.")
-    shape = _shape(folder)
-    images, labels = zip(*(_read(part, shape) for part in parts))
+    files = _files(folder.path)
+    labels = np.array([classes.index(file.parent.name) for file in files], np.int32)
     if len(parts) == 2:
-        return Arrays(np.concatenate(images), np.concatenate(labels), len(images[0]), classes)
-    order = epochs.stratified(labels[0], seed=0)
-    test = len(order) // TEST_SHARE
-    if test == 0:
-        raise WrongValue(f"{folder.path} holds {len(order)} pictures: too few to set some aside for a test.")
-    order = np.concatenate([np.sort(order[test:]), np.sort(order[:test])])
-    return Arrays(images[0][order], labels[0][order], len(order) - test, classes)
+        train = sum(file.is_relative_to(parts[0]) for file in files)
+        order = np.arange(len(files))
+    else:
+        mixed = epochs.stratified(labels, seed=0)
+        test = len(files) // TEST_SHARE
+        if test == 0:
+            raise WrongValue(
+                f"{folder.path} holds {len(files)} pictures: too few to set some aside for a test."
+            )
+        train = len(files) - test
+        order = np.concatenate([np.sort(mixed[test:]), np.sort(mixed[:test])])
+
+    shape = _shape(folder)
+    images = on_disk((len(files), *shape), cache)
+    say = Countdown(str(folder.path), len(files), "pictures")
+    for place, file in enumerate(order):
+        images[place] = pictures.read(files[file], shape)
+        say(place + 1)
+    return Arrays(images, labels[order], train, classes)
 
 
 def _parts(path: Path) -> list[Path]:
@@ -97,12 +110,3 @@ def _shape(folder: Folder) -> tuple[int, int, int]:
             f"Say how many pixels a side they are to have: folder:{folder.path}@64."
         )
     return (*sizes.pop(), 3)
-
-
-def _read(part: Path, shape: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
-    images, labels = [], []
-    for label, folder in enumerate(_classes(part)):
-        files = pictures.find(folder)
-        images += [pictures.read(file, shape) for file in files]
-        labels += [label] * len(files)
-    return np.stack(images), np.array(labels, np.int32)

@@ -14,10 +14,12 @@ import numpy as np
 
 from kapp import cli
 from kapp.data import folders, shapes
-from kapp.data.cache import Arrays, cached
+from kapp.data.cache import Arrays, cached, on_disk
 from kapp.errors import Failure, WrongValue, unknown
+from kapp.words import Countdown
 
 SHAPES_TRAIN, SHAPES_TEST = 12_500, 2_500
+BULK = 1000  # images of tensorflow-datasets in memory at once
 CIFAR10 = "airplane automobile bird cat deer dog frog horse ship truck".split()
 # Paper A's two ten-class subsets: "class1 has the similar categories as CIFAR10 while class2 has much
 # different categories". The paper doesn't print their names: these are kapp's own choice.
@@ -89,7 +91,7 @@ def arrays(name: str, data_dir: str | None = None) -> Arrays:
         case "folder":
             folder = folders.parse(rest)
             name = f"folder-{folder.path.resolve().name}-{folders.digest(folder)}"
-            make = partial(folders.arrays, folder)
+            make = partial(folders.arrays, folder, place)
         case "shapes":
             name = f"{name}-{shapes.VERSION}"
             make = partial(_shapes, rest or "shapes")
@@ -185,14 +187,22 @@ def _tfds(name: str, home: Path) -> Arrays:
     test = "test" if "test" in info.splits else "validation"
     if not {"train", test} <= info.splits.keys():
         raise WrongValue(f"the data set {name!r} lacks a training or a test split.")
-    parts = []
+    train, count = (sum(info.splits[s].num_examples for s in some) for some in (["train"], ["train", test]))
+    images, labels = on_disk((count, *size), home), np.empty(count, np.int32)
+    say, done = Countdown(name, count, "images"), 0
     for split in ("train", test):
         with tf.device("CPU"):
-            images, labels = tfds.as_numpy(builder.as_dataset(split, batch_size=-1, as_supervised=True))
-        parts.append(_checked(images, labels, f"{name}: the {split} images", "labels"))
+            batches = tfds.as_numpy(builder.as_dataset(split, batch_size=BULK, as_supervised=True))
+            for pictures, numbers in batches:
+                part = slice(done, done + len(pictures))
+                images[part], labels[part] = _checked(
+                    pictures, numbers, f"{name}: the {split} images", "labels"
+                )
+                done = part.stop
+                say(done)
     # Only a downloaded CIFAR-10 knows its names, one prepared in another way has numbers.
     classes = CIFAR10 if name == "cifar10" else info.features[info.supervised_keys[1]].names
-    return _joined(parts[0], parts[1], classes)
+    return Arrays(images, labels, train, list(classes))
 
 
 def _checked(images, labels, images_name: str, labels_name: str) -> tuple[np.ndarray, np.ndarray]:

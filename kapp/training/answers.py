@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import sys
-import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -13,13 +11,13 @@ import keras
 import numpy as np
 from keras import ops
 
-from kapp.callbacks.progress import duration
 from kapp.data import Dataset, Views, sources
 from kapp.data.views import seen
 from kapp.errors import Failure, WrongValue
 from kapp.files import alone, checksum, make_folder, replacing, write_text
 from kapp.training import pretrained, steps
 from kapp.training.teachers import Teachers, check_ensemble, classes
+from kapp.words import Countdown
 
 LARGEST = 2**31  # bytes of a store: CIFAR-100 with its 162 views takes 1.3e9
 BULK = 500  # images at once, and always as many: an answer mustn't depend on what else is asked
@@ -148,7 +146,7 @@ class TeacherAnswers:
         # Nobody is writing now: a row that is there must be whole.
         if held[missing, -1].any():
             raise Failure(self._damaged("an answer isn't what was written"))
-        say = _Progress(len(missing))
+        say = Countdown("teachers", len(missing), "answers")
         for start in range(0, len(missing), BULK):
             part = missing[start : start + BULK]
             bits = self._asked(sample[part], view[part]).view(np.uint16)
@@ -218,26 +216,6 @@ class _Bulk(keras.Model):
 
     def call(self, batch: dict[str, Any]) -> Any:
         return self.teachers(seen(batch["images"], batch["view"], self.views))
-
-
-class _Progress:
-    """Says how far the teachers are and what is left: on a terminal twice a second, else twice a minute."""
-
-    def __init__(self, count: int):
-        self._count, self._start = count, time.perf_counter()
-        self._said, self._terminal = self._start, sys.stderr.isatty()
-
-    def __call__(self, done: int) -> None:
-        now = time.perf_counter()
-        last = done == self._count
-        if self._terminal and last:
-            print("\r\033[K", end="", file=sys.stderr, flush=True)
-        elif now - self._said > (0.5 if self._terminal else 30) and not last:
-            self._said = now
-            left = duration((now - self._start) / done * (self._count - done))
-            start, end = ("\r\033[K", "") if self._terminal else ("", "\n")
-            line = f"teachers  {done:,} of {self._count:,} answers, {left} left"
-            print(f"{start}{line}", end=end, file=sys.stderr, flush=True)
 
 
 def _missing(held: np.ndarray) -> np.ndarray:

@@ -1,4 +1,7 @@
+import errno
+import os
 import shutil
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -76,3 +79,30 @@ def test_a_damaged_picture_is_named(split):
     (split / "train" / "dark" / "3.png").write_bytes(b"no picture")
     with pytest.raises(Failure, match=r"cannot read the picture .*3\.png"):
         data.load(f"folder:{split}")
+
+
+def test_pictures_are_decoded_onto_the_disk_and_never_all_in_memory(tmp_path, split, monkeypatch):
+    data.load(f"folder:{split}@64")  # whatever is imported on the way, is now
+    for name, shade in SHADES.items():
+        picture(tmp_path / "many" / name / "0.png", shade)
+        for i in range(1, 300):
+            os.link(tmp_path / "many" / name / "0.png", tmp_path / "many" / name / f"{i}.png")
+    monkeypatch.setattr(data, "BULK", 20)
+    tracemalloc.start()
+    dataset = data.load(f"folder:{tmp_path / 'many'}@64")
+    assert dataset.checksum
+    assert dataset.moments
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert dataset.images.nbytes == 600 * 64 * 64 * 3
+    assert peak < dataset.images.nbytes / 4
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="the system can't set room aside")
+def test_a_full_disk_is_told_before_anything_is_decoded(split, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(Failure, match="cannot write the data cache .*: No space left on device.*--data-dir"):
+        data.load(f"folder:{split}@24")

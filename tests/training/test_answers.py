@@ -360,12 +360,3 @@ def test_a_kill_in_the_middle_of_a_fill_leaves_no_wrong_answer(tiny_npz, dataset
     assert 0 < left.sum() < len(left)
     expected = made(dataset, tmp_path / "alone", [file]).of(*shown(dataset))
     np.testing.assert_allclose(stored.of(*shown(dataset)), expected, **WITHIN_FLOAT16)
-
-
-def test_progress_is_told_on_a_terminal(capsys, monkeypatch):
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    say = answers._Progress(40_000)
-    say._start -= 10
-    say._said -= 10
-    say(10_000)
-    assert "teachers  10,000 of 40,000 answers, 30 s left" in capsys.readouterr().err
