@@ -1,4 +1,4 @@
-"""Export a trained network as a file that needs no kapp: uint8 images in, probabilities out.
+"""Export a trained network as a file that needs no kapp: uint8 images in, probabilities and class names out.
 
     python -m kapp.recipes.export --run runs/train-linear_3-cifar10-s0-... --format saved_model onnx litert
 
@@ -112,7 +112,10 @@ def main(config: Config) -> None:
     tolerance = config.tolerance or parity.TOLERANCE[precision]
     facts |= {
         "input": {"name": "images", "shape": [None, *network.input_shape[1:]], "dtype": "uint8"},
-        "output": {"shape": [None, len(facts["classes"])], "dtype": "float32"},
+        "output": {
+            formats.PROBABILITIES: {"shape": [None, len(facts["classes"])], "dtype": "float32"},
+            formats.CLASS_NAME: {"shape": [None], "dtype": "string"},
+        },
         "parameters": network.count_params(),
         "flops": flops(network),
         "versions": machine.versions(*PACKAGES),
@@ -120,7 +123,7 @@ def main(config: Config) -> None:
     for format in dict.fromkeys(config.format):
         folder = config.folder(format)
         with replacing_folder(folder) as partial:
-            formats.write(whole, format, partial)
+            formats.write(whole, facts["classes"], format, partial)
             manifest.write(partial, {"format": format, **facts})
             measured = parity.measure(expected, predictor.load(partial), images, tolerance)
             kept = {"format": format, **facts, "parity": {**measured, "of": shown}}

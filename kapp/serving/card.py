@@ -8,23 +8,23 @@ from kapp.reporting.tables import amount, interval
 # Five lines that load the export and answer one image, run as they stand by the tests.
 CODE = {
     "saved_model": """\
-import json, numpy as np, tensorflow as tf
+import numpy as np, tensorflow as tf
 model = tf.saved_model.load(".")  # this folder
 images = np.zeros((1, {height}, {width}, {channels}), "uint8")  # yours
-probabilities = model.serve(images).numpy()
-print(json.load(open("manifest.json"))["classes"][probabilities[0].argmax()])""",
+answer = model.serve(images)
+print(answer["class_name"][0].numpy().decode(), answer["probabilities"][0].numpy().max())""",
     "onnx": """\
-import json, numpy as np, onnxruntime
+import numpy as np, onnxruntime
 model = onnxruntime.InferenceSession("model.onnx")
 images = np.zeros((1, {height}, {width}, {channels}), "uint8")  # yours
-(probabilities,) = model.run(None, {{"images": images}})
-print(json.load(open("manifest.json"))["classes"][probabilities[0].argmax()])""",
+names, probabilities = model.run(["class_name", "probabilities"], {{"images": images}})
+print(names[0], probabilities[0].max())""",
     "litert": """\
-import json, numpy as np
+import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 model = Interpreter("model.tflite").get_signature_runner()
-probabilities = model(images=np.zeros((1, {height}, {width}, {channels}), "uint8"))["output_0"]  # your images
-print(json.load(open("manifest.json"))["classes"][probabilities[0].argmax()])""",
+answer = model(images=np.zeros((1, {height}, {width}, {channels}), "uint8"))  # yours
+print(answer["class_name"][0].decode(), answer["probabilities"][0].max())""",
 }
 
 
@@ -43,8 +43,8 @@ def card(facts: Mapping[str, Any]) -> str:
                 "## Input and output",
                 f"- **In**: `images`, uint8 (n, {height}, {width}, {channels}), values 0 to 255, any n. "
                 "Scaling and normalisation are inside.\n"
-                f"- **Out**: probabilities, float32 (n, {len(facts['classes'])}), in this order: "
-                f"{', '.join(facts['classes'])}.",
+                f"- **Out**: `probabilities`, float32 (n, {len(facts['classes'])}), in this order: "
+                f"{', '.join(facts['classes'])}; `class_name`, string (n,): the most probable's.",
                 "## How to use it",
                 f"In this folder:\n\n```python\n{code}\n```",
                 "## Limits",

@@ -1,8 +1,9 @@
 """The formats of an export: one short function each, from a classifier to files in a folder."""
 
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from kapp.cli import quiet, start_keras
 from kapp.errors import Failure, WrongValue
@@ -11,6 +12,7 @@ Format = Literal["saved_model", "onnx", "litert"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 # The file in the export's folder that the runtime opens; a SavedModel is the folder itself.
 FILES = {"saved_model": "saved_model.pb", "onnx": "model.onnx", "litert": "model.tflite"}
+PROBABILITIES, CLASS_NAME = "probabilities", "class_name"  # what an export answers
 # What writing needs, and what checking what was written needs.
 NEEDS = {
     "saved_model": ("tensorflow",),
@@ -47,8 +49,10 @@ def start() -> None:
         )
 
 
-def write(classifier, format: Format, folder: Path) -> None:
-    """Export `classifier`, a float32 keras.Model on the TensorFlow backend, into `folder`.
+def write(classifier: Any, classes: Sequence[str], format: Format, folder: Path) -> None:
+    """Export `classifier`, a float32 keras.Model on the TensorFlow backend that knows `classes`, into
+    `folder`: images, uint8 (n, height, width, channels), to `probabilities`, float32 (n, classes), and
+    `class_name`, the most probable's, string (n,).
 
     Raises:
         Failure: a layer of it can't be expressed in the format.
@@ -56,44 +60,50 @@ def write(classifier, format: Format, folder: Path) -> None:
     exporters = {"saved_model": _saved_model, "onnx": _onnx, "litert": _litert}
     try:
         with quiet():
-            exporters[format](classifier, folder)
+            exporters[format](_served(classifier, classes), folder)
     except Exception as error:  # what three converters raise
         first_line = str(error).strip().partition("\n")[0]
         raise Failure(f"{classifier.name} can't be exported to {format}: {first_line}") from error
 
 
-def _saved_model(classifier, folder: Path) -> None:
-    # Not by classifier.export, which in Keras 3.15 writes every weight twice.
+def _served(classifier: Any, classes: Sequence[str]) -> Any:
+    """A tf.Module whose function `serve` every format is written from. Not classifier.export: a Keras model
+    has no names to give, and what Keras 3.15 exports holds every weight twice."""
     import tensorflow as tf
+
+    def serve(images: Any) -> dict[str, Any]:
+        probabilities = classifier(images, training=False)
+        best = tf.argmax(probabilities, axis=1)
+        return {PROBABILITIES: probabilities, CLASS_NAME: tf.gather(tf.constant(list(classes)), best)}
 
     images = tf.TensorSpec((None, *classifier.input_shape[1:]), tf.uint8, name="images")
     served = tf.Module()
     served.weights = [variable.value for variable in classifier.variables]
-    served.serve = tf.function(lambda images: classifier(images, training=False), input_signature=[images])
+    served.serve = tf.function(serve, input_signature=[images])
+    return served
+
+
+def _saved_model(served: Any, folder: Path) -> None:
+    import tensorflow as tf
+
     tf.saved_model.save(served, folder, signatures=served.serve)
 
 
-def _onnx(classifier, folder: Path) -> None:
+def _onnx(served: Any, folder: Path) -> None:
     import onnxruntime
+    import tf2onnx
 
-    signature = _signature(classifier)
-    classifier.export(folder / FILES["onnx"], format="onnx", verbose=False, input_signature=signature)
-    onnxruntime.InferenceSession(folder / FILES["onnx"])  # tf2onnx writes what it doesn't know all the same
+    file = folder / FILES["onnx"]
+    tf2onnx.convert.from_function(served.serve, served.serve.input_signature, output_path=str(file))
+    onnxruntime.InferenceSession(file)  # tf2onnx writes what it doesn't know all the same
 
 
-def _litert(classifier, folder: Path) -> None:
+def _litert(served: Any, folder: Path) -> None:
     import tensorflow as tf
 
-    # Operations of its own alone: with TensorFlow's among them, few devices could run the file.
-    only = {"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS]}
-    signature = _signature(classifier)
-    classifier.export(
-        folder / FILES["litert"], format="litert", verbose=False, input_signature=signature, target_spec=only
+    converter = tf.lite.TFLiteConverter.from_concrete_functions(
+        [served.serve.get_concrete_function()], served
     )
-
-
-def _signature(classifier) -> list:
-    """Said, because Keras asks it only of a model that has been called."""
-    import keras
-
-    return [keras.InputSpec(shape=classifier.input_shape, dtype="uint8", name="images")]
+    # Operations of its own alone: with TensorFlow's among them, few devices could run the file.
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+    (folder / FILES["litert"]).write_bytes(converter.convert())

@@ -1,5 +1,6 @@
 """What runs an export: one short class a format, each importing its runtime alone."""
 
+from collections.abc import Collection
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
@@ -9,6 +10,7 @@ import numpy as np
 from kapp import machine
 from kapp.cli import quiet
 from kapp.errors import Failure, WrongValue
+from kapp.serving.formats import PROBABILITIES
 
 PACKAGES = {"saved_model": "tensorflow", "onnx": "onnxruntime", "litert": "ai_edge_litert"}
 
@@ -50,6 +52,14 @@ def load(format: str, path: Path) -> Runtime:
     return runtime
 
 
+def _probabilities(outputs: Collection[str]) -> str:
+    """Which of a model's outputs are the probabilities: those that an export calls so, or the only one."""
+    if PROBABILITIES in outputs:
+        return PROBABILITIES
+    (output,) = outputs
+    return output
+
+
 class SavedModel:
     def __init__(self, path: Path):
         import tensorflow as tf
@@ -58,7 +68,7 @@ class SavedModel:
         self._model = tf.saved_model.load(str(path))  # holds the variables that the signature reads
         self._serve = self._model.signatures["serving_default"]
         ((self._input, spec),) = self._serve.structured_input_signature[1].items()
-        ((self._output, _),) = self._serve.structured_outputs.items()
+        self._output = _probabilities(self._serve.structured_outputs)
         self._constant, self._dtype = tf.constant, spec.dtype
         self.image_shape = tuple(spec.shape[1:])
 
@@ -75,11 +85,12 @@ class Onnx:
         self._session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
         (images,) = self._session.get_inputs()
         self._input = images.name
+        self._output = _probabilities([output.name for output in self._session.get_outputs()])
         self._dtype = np.uint8 if images.type == "tensor(uint8)" else np.float32
         self.image_shape = tuple(side if isinstance(side, int) else None for side in images.shape[1:])
 
     def answer(self, images: np.ndarray) -> np.ndarray:
-        return self._session.run(None, {self._input: images.astype(self._dtype)})[0]
+        return self._session.run([self._output], {self._input: images.astype(self._dtype)})[0]
 
 
 class LiteRT:
@@ -91,7 +102,8 @@ class LiteRT:
         self._interpreter = Interpreter(str(path), num_threads=machine.cores())
         self._interpreter.allocate_tensors()  # and says so, the first time
         (images,) = self._interpreter.get_input_details()
-        (answers,) = self._interpreter.get_output_details()
+        outputs = self._interpreter.get_output_details()  # whose names are lost
+        (answers,) = (output for output in outputs if output["dtype"] is not np.bytes_)
         self._input, self._output, self._dtype = images["index"], answers["index"], images["dtype"]
         self._shape: tuple[int, ...] = ()
         self.image_shape = tuple(None if side == -1 else int(side) for side in images["shape_signature"][1:])

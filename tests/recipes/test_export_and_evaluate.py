@@ -70,7 +70,10 @@ def test_an_export_leaves_exactly_these_files_and_vouches_for_them(exported):
         assert manifest["sha256"].keys() == left(export) - {"manifest.json"}
         assert manifest["classes"] == CLASSES
         assert manifest["input"] == {"name": "images", "shape": [None, 8, 8, 3], "dtype": "uint8"}
-        assert manifest["output"] == {"shape": [None, 3], "dtype": "float32"}
+        assert manifest["output"] == {
+            "probabilities": {"shape": [None, 3], "dtype": "float32"},
+            "class_name": {"shape": [None], "dtype": "string"},
+        }
         assert manifest["source"]["run"] == "run"
         assert manifest["source"]["backend"] == os.environ["KERAS_BACKEND"]
         for name in ("test_accuracy", "test_interval", "parameters", "flops", "dataset", "data_sha256"):
@@ -89,6 +92,44 @@ def test_weights_are_written_once(exported):
     assert weights <= variables.stat().st_size < 1.5 * weights
 
 
+# Test images through each runtime, by nothing of kapp's: the answers, and how many were asked at once.
+NAMED = {
+    "saved_model": """
+import tensorflow as tf
+serve = tf.saved_model.load(".").signatures["serving_default"]
+def ask(images):
+    answer = serve(images=tf.constant(images))
+    return answer["class_name"].numpy(), answer["probabilities"].numpy()""",
+    "onnx": """
+import onnxruntime
+session = onnxruntime.InferenceSession("model.onnx")
+def ask(images):
+    return session.run(["class_name", "probabilities"], {"images": images})""",
+    "litert": """
+from ai_edge_litert.interpreter import Interpreter
+runner = Interpreter("model.tflite").get_signature_runner("serving_default")
+def ask(images):
+    answer = runner(images=images)
+    return answer["class_name"], answer["probabilities"]""",
+}
+ASKED = """
+import json, sys, numpy as np
+images = np.load(sys.argv[1])["x_test"]
+names, probabilities = zip(*(ask(part) for part in (images[:1], images[1:8], images[8:])))
+names = [name.decode() if isinstance(name, bytes) else str(name) for part in names for name in part]
+print(json.dumps([names, np.concatenate(probabilities).tolist()]))"""
+
+
+@pytest.mark.parametrize("format", formats.FORMATS)
+def test_an_export_says_the_probabilities_and_the_name_of_the_most_probable(exported, tiny_npz, format):
+    folder, _ = exported
+    done = python(folder / "run" / "export" / format, "-c", NAMED[format] + ASKED, tiny_npz)
+    names, probabilities = json.loads(done.stdout.splitlines()[-1])
+    assert len(set(names)) > 1
+    assert names == [CLASSES[i] for i in np.argmax(probabilities, axis=1)]
+    np.testing.assert_allclose(np.sum(probabilities, axis=1), np.ones(50), atol=1e-5)
+
+
 @pytest.mark.parametrize("format", formats.FORMATS)
 def test_the_model_cards_code_runs_as_it_stands(exported, format):
     folder, _ = exported
@@ -96,7 +137,9 @@ def test_the_model_cards_code_runs_as_it_stands(exported, format):
     card = (export / "README.md").read_text()
     (code,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
     assert code.count("\n") == 5
-    assert python(export, "-c", code).stdout.strip() in CLASSES
+    name, probability = python(export, "-c", code).stdout.split()
+    assert name in CLASSES
+    assert 1 / 3 < float(probability) <= 1
     assert "uint8 (n, 8, 8, 3)" in card
     assert "from labels, seed 0" in card
 
@@ -188,7 +231,7 @@ def test_own_pictures_are_named(exported, kapp, tmp_path):
     rows = list(csv.DictReader((tmp_path / "named" / "predictions.csv").open()))
     session = onnxruntime.InferenceSession(folder / "run" / "export" / "onnx" / "model.onnx")
     for row, name, grey in zip(rows, ("night.png", "snow.jpg"), (20, 235)):
-        ((answer,),) = session.run(None, {"images": np.full((1, 8, 8, 3), grey, np.uint8)})
+        ((answer,),) = session.run(["probabilities"], {"images": np.full((1, 8, 8, 3), grey, np.uint8)})
         assert [float(row[f"p_{name}"]) for name in CLASSES] == pytest.approx(answer, abs=1e-5)
         assert (row["image"], row["predicted"]) == (name, CLASSES[answer.argmax()])
         assert f"{name}: {row['predicted']}, {float(row['confidence']):.1%}\n" in done.stdout

@@ -34,7 +34,7 @@ def test_what_a_format_cannot_express_is_a_failure(tmp_path):
     network = keras.Model(images, layers.Dense(2)(layers.Flatten()(strange)), name="strange")
     for format in ("onnx", "litert"):
         with pytest.raises(Failure, match=f"strange can't be exported to {format}"):
-            formats.write(classifier(network), format, tmp_path)
+            formats.write(classifier(network), ["a", "b"], format, tmp_path)
 
 
 @on_tensorflow
