@@ -229,13 +229,21 @@ class Run:
             table.writerow(["true", *classes])
             table.writerows([name, *map(int, row)] for name, row in zip(classes, counts))
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """What the network of a finished run can answer, in the order of its answers."""
+        return tuple(map(str, self.confusion().columns))
+
     def confusion(self) -> "pd.DataFrame":
         """Counts of test images, indexed by true class, one column a predicted class."""
         import pandas as pd
 
         path = self.folder / "confusion.csv"
-        try:  # a class may be called "nan"
-            return pd.read_csv(path, index_col="true", keep_default_na=False, dtype={"true": str})
+        try:  # not by pandas, as a class may be called "nan" or "true"
+            with open(path, newline="", encoding="utf-8") as file:
+                (_, *predicted), *rows = csv.reader(file)
+            counts = [[int(count) for count in row[1:]] for row in rows]
+            return pd.DataFrame(counts, pd.Index([row[0] for row in rows], name="true"), predicted)
         except (OSError, ValueError) as error:
             raise Failure(f"{path} is damaged or missing ({error}). Start anew with --overwrite.") from error
 

@@ -92,10 +92,11 @@ def test_damaged_files_are_named(tmp_path):
 
 def test_classes_keep_their_names_whatever_they_are(tmp_path):
     run = Run.start(tmp_path / "run", CONFIG)
-    run.write_confusion([[3, 1], [0, 2]], ["nan", "a, b"])
+    run.write_confusion([[3, 1, 0], [0, 2, 0], [0, 0, 4]], ["nan", "a, b", "true"])
     counts = run.confusion()
-    assert list(counts.index) == list(counts.columns) == ["nan", "a, b"]
+    assert list(counts.index) == list(counts.columns) == list(run.classes) == ["nan", "a, b", "true"]
     assert counts.loc["nan", "a, b"] == 1
+    assert counts.loc["true", "true"] == 4
 
 
 def test_the_same_experiment_finds_its_folder_and_no_other_does():

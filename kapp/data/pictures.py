@@ -50,14 +50,19 @@ def read(path: Path, image_shape: tuple[int, int, int]) -> np.ndarray:
     the whole of it resized, so that one of other proportions is squeezed: uint8 `image_shape`.
 
     Raises:
+        WrongValue: `image_shape` has neither 1 nor 3 channels.
         Failure: it is damaged, larger than any photograph, or neither PNG nor JPEG.
     """
     from PIL import Image, ImageOps
 
     height, width, channels = image_shape
+    if channels not in (1, 3):
+        raise WrongValue(f"a picture has 3 channels, or 1 in grey: it can't be one of {channels}.")
     try:
         with Image.open(path, formats=FORMATS) as picture:
             upright = ImageOps.exif_transpose(picture)
+            if upright.mode.startswith("I"):  # grey of 16 bits, of which the upper 8 are what others show
+                upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
             # Through RGBA, what is transparent becomes white and not whatever colour lies under it.
             layered = upright.convert("RGBA")
             ground = Image.new("RGBA", layered.size, "white")

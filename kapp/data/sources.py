@@ -144,6 +144,8 @@ def _npz(path: Path) -> Arrays:
     names = [str(name) for name in np.atleast_1d(held.get("classes", np.arange(count)))]
     if len(names) < count:
         raise WrongValue(f"{path}: {len(names)} classes are named, but a label is {count - 1}.")
+    if len(set(names)) < len(names):
+        raise WrongValue(f"{path}: two classes have one name. They are {', '.join(names)}.")
     return _joined(train, test, names)
 
 

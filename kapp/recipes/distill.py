@@ -132,7 +132,7 @@ def main(config: Config) -> Run:
         # An unfit teacher is refused before anything is written or trained; those that taught before are fit.
         if not (len(files) == len(config.teacher) and answers_of(files, config, dataset).begun):
             for path in files:
-                pretrained.load(path, dataset.image_shape, len(dataset.classes))
+                pretrained.load(path, dataset.image_shape, dataset.classes)
     run = Run.start(folder, settings, config.overwrite)
 
     networks = [find_or_train(teacher, config) for teacher in config.teacher]
@@ -203,9 +203,7 @@ def learn(
     if stored:
         distiller = Distiller(student, answers=answers)
     else:
-        networks = [
-            pretrained.load(source, dataset.image_shape, len(dataset.classes)) for source in taught_by
-        ]
+        networks = [pretrained.load(source, dataset.image_shape, dataset.classes) for source in taught_by]
         distiller = Distiller(student, networks, dataset, config.views, config.ensemble)
     distiller.compile(
         optimizers.make(how, epochs=config.epochs, steps_per_epoch=len(dataset.train) // how.batch_size),

@@ -19,9 +19,11 @@ import tyro
 
 from kapp import cli, data
 from kapp.data import pictures, sources
-from kapp.errors import WrongValue
+from kapp.data.classes import numbered
+from kapp.errors import Failure, WrongValue
 from kapp.files import refuse_folder, replacing_folder, write_text
 from kapp.recipes.settings import OpenFolder, at_least
+from kapp.runs import Run
 from kapp.serving import predictor, scoring
 from kapp.serving.predictor import Predictor
 
@@ -50,11 +52,11 @@ class Config:
     split: Literal["test", "validation"] = "test"
     """validation: the images that training held out to select by."""
     data_dir: Annotated[str | None, tyro.conf.arg(metavar="FOLDER", help_behavior_hint="")] = None
-    """Where data sets are kept (default: $KAPP_DATA_DIR or ~/.cache/kapp)."""
+    """Where data sets are kept (default: that of --run, or else $KAPP_DATA_DIR or ~/.cache/kapp)."""
     images: OpenFolder = None
     """Your own pictures (.png, .jpg) instead of a data set."""
     batch_size: int = 500
-    """Of the throughput; one image alone is timed as well."""
+    """How many images are answered at once; one image alone is timed as well."""
     trust: bool = False
     """Load a SavedModel without a manifest, and files that aren't what their manifest says."""
     out: OpenFolder = None
@@ -133,15 +135,16 @@ def score(config: Config, model: Predictor, folder: Path) -> None:
 
     name = config.dataset or model.facts["dataset"]
     other = predictor.load(config.against, config.trust) if config.against else None
-    dataset = data.load(name, data_dir=config.data_dir)
+    data_dir = config.data_dir or (Run(config.run).config.get("data_dir") if config.run else None)
+    dataset = data.load(name, data_dir=data_dir)
     if config.split == "validation":
         held_out = scoring.held_out(dataset, [model, *([other] if other else [])])
-        dataset = data.load(name, data_dir=config.data_dir, validation=held_out)
+        dataset = data.load(name, data_dir=data_dir, validation=held_out)
     split = dataset.test if config.split == "test" else dataset.validation
     images, labels = split.images, split.labels
-    classes = dataset.classes if scoring.numbered(model.classes) else model.classes  # or of no names
+    classes = dataset.classes if numbered(model.classes) else model.classes  # or of no names
 
-    probabilities = scoring.answers(model, dataset, images)
+    probabilities = scoring.answers(model, dataset, images, config.batch_size)
     predicted = probabilities.argmax(axis=1)
     counts = scores.confusion(labels, predicted, len(classes))
     bins = scores.calibration_bins(scoring.logits(probabilities), labels)
@@ -163,7 +166,7 @@ def score(config: Config, model: Predictor, folder: Path) -> None:
         **_called(probabilities, classes),
     }
     if other is not None:
-        answers_too = scoring.answers(other, dataset, images)
+        answers_too = scoring.answers(other, dataset, images, config.batch_size)
         found["against"] = scoring.describe(other, answers_too, images, labels, config.batch_size)
         found["comparison"] = comparison.compare(predicted, answers_too.argmax(axis=1), labels)._asdict()
         columns |= {f"{key}_against": values for key, values in _called(answers_too, classes).items()}
@@ -202,7 +205,12 @@ def name_pictures(config: Config, model: Predictor, folder: Path) -> None:
     height, width, channels = (side or PIXELS for side in model.image_shape)
     files = pictures.find(config.images)
     images = np.stack([pictures.read(file, (height, width, channels)) for file in files])
-    probabilities = model.predict(images)
+    probabilities = model.predict(images, config.batch_size)
+    if model.classes and len(model.classes) != probabilities.shape[1]:
+        raise Failure(
+            f"{config.model} names {len(model.classes)} classes and answers {probabilities.shape[1]}: its "
+            "manifest is of another model."
+        )
     classes = model.classes or tuple(map(str, range(probabilities.shape[1])))
 
     names = [file.name for file in files]

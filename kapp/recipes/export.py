@@ -144,7 +144,7 @@ def _of_run(run: Run) -> dict[str, Any]:
     return {
         "kapp": kapp.__version__,
         "name": result["model"],
-        "classes": [str(name) for name in run.confusion().columns],
+        "classes": list(run.classes),
         "dataset": result["dataset"],
         "data_sha256": result["data_sha256"],
         "validation": result.get("validation"),  # so many images were held out; None is a fifth

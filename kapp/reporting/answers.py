@@ -38,7 +38,7 @@ def reliability(bins: Sequence[Mapping], path: Path, title: str) -> None:
     above.set_xlim(0, 1)
     above.set_ylim(0, 1)
     above.set_ylabel("accuracy")
-    above.set_title(title)
+    above.set_title(title, parse_math=False)
     below.set_ylabel("images")
     below.set_xlabel("confidence: the greatest probability")
     above.yaxis.set_major_formatter(PercentFormatter(1.0))
@@ -52,7 +52,7 @@ def sheet(images: Iterable[np.ndarray], captions: Sequence[str], path: Path, tit
     """The first `SHEET` images, each above its caption.
 
     Args:
-        images: uint8 (height, width, channels) each; of one channel, they are shown in grey.
+        images: uint8 (height, width, channels) each; of neither 3 nor 4, their first is shown in grey.
         captions: one an image, of a few short lines.
     """
     shown = list(zip(images, captions))[:SHEET]
@@ -65,7 +65,7 @@ def sheet(images: Iterable[np.ndarray], captions: Sequence[str], path: Path, tit
     for axes in panels:
         axes.set_axis_off()
     for axes, (image, caption) in zip(panels, shown):
-        axes.imshow(image[..., 0] if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=255)
+        axes.imshow(image if image.shape[-1] in (3, 4) else image[..., 0], cmap="gray", vmin=0, vmax=255)
         # Below the image, where the layout keeps room for a title.
         axes.set_title(caption, fontsize=9, y=0, pad=-4, verticalalignment="top", parse_math=False)
     figure.suptitle(title, parse_math=False)

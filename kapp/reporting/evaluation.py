@@ -19,6 +19,9 @@ KINDS = {
 }
 
 
+FEW = 10  # images on which two models differ, below which a bootstrap says too little
+
+
 def by_class(counts: np.ndarray, classes: Sequence[str]) -> list[dict[str, Any]]:
     """Of each class: how many images it has, how many of them are named correctly (with the 95% interval of
     that share), how many of those called so are (precision), and its commonest mistake. None is none at all.
@@ -47,7 +50,9 @@ def page(evaluation: Mapping[str, Any], figures: Sequence[str]) -> str:
     """The report.md of an evaluation on labelled images; `figures` names those in figures/."""
     model, against = evaluation["model"], evaluation.get("against")
     where = f"{evaluation['dataset']}, {evaluation['split']} images"
-    compared = ["## Against " + against["name"], _comparison(evaluation)] if against else []
+    compared = []
+    if against:
+        compared = ["## Against " + _told_apart(model, against)[1], _comparison(evaluation)]
     pictures = {
         "reliability": "How far its confidence can be trusted",
         "confusion": "Which classes are taken for which",
@@ -115,9 +120,7 @@ def verdict(evaluation: Mapping[str, Any]) -> str:
     model, against, found = (evaluation[key] for key in ("model", "against", "comparison"))
     low, high = (100 * end for end in found["interval"])
     sure = "more than the luck of these images" if found["p_value"] < 0.05 else "they may be equally good"
-    first, second = model["name"], against["name"]
-    if first == second:
-        first, second = (f"{each['name']} ({KINDS[each['kind']]})" for each in (model, against))
+    first, second = _told_apart(model, against)
     return (
         f"{first} is {100 * found['difference']:+.1f} points ({low:+.1f} to {high:+.1f}) from "
         f"{second} on the same images, p = {found['p_value']:.2g} by McNemar's test: {sure}. "
@@ -138,7 +141,7 @@ def _caveats(evaluation: Mapping[str, Any]) -> list[str]:
 
 def _models(models: Sequence[Mapping[str, Any]]) -> str:
     rows = {
-        "model": [model["name"] for model in models],
+        "model": _told_apart(*models),
         "kind": [KINDS[model["kind"]] for model in models],
         "accuracy (95% interval)": [interval(model["accuracy"], *model["interval"]) for model in models],
         "cross-entropy, nats": [f"{model['loss']:.3f}" for model in models],
@@ -154,13 +157,29 @@ def _models(models: Sequence[Mapping[str, Any]]) -> str:
     return tables.markdown(pd.DataFrame([[name, *row] for name, row in rows.items()], columns=columns))
 
 
+def _told_apart(*models: Mapping[str, Any]) -> list[str]:
+    """A name for each, unlike the other's where anything tells them apart."""
+    names = [model["name"] for model in models]
+    for told in (lambda model: KINDS[model["kind"]], lambda model: model.get("label", "")):
+        if len(set(names)) == len(models):
+            break
+        names = [f"{model['name']} ({told(model)})" for model in models]
+    return names
+
+
 def _comparison(evaluation: Mapping[str, Any]) -> str:
     found = evaluation["comparison"]
+    decisive = found["only_first"] + found["only_second"]
+    few = (
+        f" Only {decisive} images tell the two apart: drawing them again can't show how few they are, so "
+        "that the interval is too narrow. Go by the test."
+    )
     return (
         f"{verdict(evaluation)}\n\n"
         f"Right alone: {found['only_first']:,} images by the first, {found['only_second']:,} by the second. "
         "The interval is a bootstrap's over the images, in pairs; the test is exact. Both count the luck of "
         "the images, not of the training: another seed may order the two otherwise."
+        + (few if decisive < FEW else "")
     )
 
 

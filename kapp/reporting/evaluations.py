@@ -67,7 +67,7 @@ def summary_page(folders: Iterable[Path], out: Path, title: str = "", note: str 
     parts = [
         f"# {title or 'Evaluations'}",
         *([note] if note else []),
-        _table(frame),
+        *([_table(frame)] if scored else []),
         "Intervals are Wilson's, over the images. The difference is the largest of a probability from the "
         "network's own, measured when it was exported. Times are medians after a warm-up, from uint8 "
         "images in memory to probabilities in memory.",

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from itertools import cycle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -33,7 +34,7 @@ def curves(metrics: pd.DataFrame, path: Path, title: str, selected: bool = True)
     loss, accuracy = figure.subplots(1, 2)
     _lines(loss, metrics, "loss", selected)
     _lines(accuracy, metrics, "accuracy", selected)
-    figure.suptitle(title)
+    figure.suptitle(title, parse_math=False)
     _save(figure, path)
 
 
@@ -55,7 +56,7 @@ def paired_curves(
         _lines(axes, metrics, quantity)
         axes.set_title(title)
         axes.tick_params(labelleft=True)
-    figure.suptitle(heading)
+    figure.suptitle(heading, parse_math=False)
     _save(figure, path)
 
 
@@ -73,7 +74,7 @@ def phases(parts: Sequence[tuple[str, pd.DataFrame]], path: Path, title: str, se
         _lines(axes, metrics, "accuracy", selected)
         axes.set_title(words)
         axes.tick_params(labelleft=True)
-    figure.suptitle(title)
+    figure.suptitle(title, parse_math=False)
     _save(figure, path)
 
 
@@ -119,7 +120,7 @@ def bars(frame: pd.DataFrame, path: Path, title: str = "") -> None:
     axes.set_ylabel("test accuracy")
     _plain(axes)
     figure.legend(loc="outside lower center", ncols=min(3, int(inches / entry)), frameon=False, fontsize=9)
-    figure.suptitle(title)
+    figure.suptitle(title, parse_math=False)
     axes.set_title(_error_bar_words(table), fontsize=9)
     _save(figure, path)
 
@@ -144,13 +145,14 @@ def confusion(counts: pd.DataFrame, path: Path, title: str) -> None:
             axes.text(column, row, f"{100 * share:.0f}", cell)
     slant = 45 if few else 90
     names = [str(name) for name in counts.columns]
-    axes.set_xticks(range(classes), names, rotation=slant, ha="right", rotation_mode="anchor")
-    axes.set_yticks(range(classes), [str(name) for name in counts.index])
+    literal: dict[str, Any] = {"parse_math": False}  # a class may be called $5
+    axes.set_xticks(range(classes), names, rotation=slant, ha="right", rotation_mode="anchor", **literal)
+    axes.set_yticks(range(classes), [str(name) for name in counts.index], **literal)
     axes.tick_params(labelsize=10 if few else 6, length=0)
     axes.spines[:].set_visible(False)
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
-    axes.set_title(title)
+    axes.set_title(title, **literal)
     bar = figure.colorbar(image, shrink=0.8, aspect=30, format=PercentFormatter(1.0, decimals=0))
     bar.set_label("share of the true class")
     bar.outline.set_visible(False)

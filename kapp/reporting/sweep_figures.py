@@ -43,7 +43,7 @@ def progress(trials: Sequence[Trial], path: Path, title: str) -> None:
     right.set_xlim(left=0)
     left.set_ylabel("validation accuracy")
     _legend(figure, left)
-    figure.suptitle(title)
+    figure.suptitle(title, parse_math=False)
     _save(figure, path)
 
 
@@ -68,7 +68,7 @@ def by_value(trials: Sequence[Trial], space: Sequence[Mapping[str, Any]], path: 
     for axes in panels[:, 0]:
         axes.set_ylabel("validation accuracy")
     _legend(figure, *panels.flat)
-    figure.suptitle(title)
+    figure.suptitle(title, parse_math=False)
     _save(figure, path)
 
 

@@ -28,7 +28,8 @@ def check(network: keras.Model) -> None:
     WrongValue: `network` doesn't map images of one size to (n, classes).
     """
     takes, gives = (getattr(network, name, None) for name in ("input_shape", "output_shape"))
-    if not (isinstance(takes, tuple) and isinstance(gives, tuple) and len(takes) == 4 and len(gives) == 2):
+    one = isinstance(getattr(network, "output", None), keras.KerasTensor)  # and no dictionary of them
+    if not (one and isinstance(takes, tuple) and len(takes) == 4 and len(gives or ()) == 2):
         raise WrongValue(f"{network.name} isn't a functional model that maps images to (n, classes).")
     if None in takes[1:]:
         raise WrongValue(
@@ -49,14 +50,14 @@ def portable(network: keras.Model) -> keras.Model:
     return copy
 
 
-def _in_float32(layer: keras.Layer) -> keras.Layer:
-    return type(layer).from_config({**layer.get_config(), "dtype": "float32"})
+def _in_float32(layer: keras.Operation) -> keras.Operation:
+    dtype = {"dtype": "float32"} if isinstance(layer, keras.Layer) else {}  # an operation, x / 255, has none
+    return type(layer).from_config({**layer.get_config(), **dtype})
 
 
 def flops(network: keras.Model) -> int | None:
-    """`networks.flops`, or None for a network that multiplies matrices in other layers, too."""
-    known = (layers.Conv2D, layers.Dense)
-    others = [layer for layer in network.layers if not isinstance(layer, known)]
-    if any(len(weight.shape) > 1 for layer in others for weight in layer.trainable_weights):
+    """`networks.flops`, or None where they can't be counted."""
+    try:
+        return networks.flops(network)
+    except WrongValue:
         return None
-    return networks.flops(network)

@@ -32,8 +32,13 @@ def read(folder: Path) -> dict[str, Any]:
         held = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise Failure(f"{path} is damaged ({error}). Export again.") from error
-    ours = isinstance(held, dict) and isinstance(held.get("sha256"), dict) and "classes" in held
-    return held if ours else {}
+    if not (isinstance(held, dict) and isinstance(held.get("sha256"), dict) and "classes" in held):
+        return {}  # somebody else's
+    classes, dataset = held["classes"], held.get("dataset")
+    named = isinstance(classes, list) and all(isinstance(name, str) for name in classes)
+    if not (named and isinstance(dataset, str | None)):
+        raise Failure(f"{path} is damaged (its classes or its dataset). Export again.")
+    return held
 
 
 def verify(folder: Path) -> None:
@@ -49,7 +54,7 @@ def verify(folder: Path) -> None:
     held = read(folder)
     if not held:
         raise WrongValue(
-            f"{folder} has no {NAME}, so nothing says that it is what was exported, and a SavedModel is a "
+            f"{folder} has no {NAME}, so nothing says that it is what was exported; a SavedModel is a "
             f"program. {TRUST}."
         )
     listed, found = set(held["sha256"]) - {CARD}, set(_files(folder)) - {CARD}

@@ -30,6 +30,7 @@ class Predictor:
     bytes: int  # of the files that it needs, on disk
     device: str
     facts: dict[str, Any]  # parameters, flops, dataset, test_accuracy, ... as far as they are known
+    label: str = ""  # of its path, where another may have its name
 
     def predict(self, images: np.ndarray, batch_size: int = 500) -> np.ndarray:
         """Probabilities float64 (n, classes) of uint8 images (n, height, width, channels).
@@ -41,7 +42,13 @@ class Predictor:
         if any(mine not in (None, theirs) for mine, theirs in zip(self.image_shape, images.shape[1:])):
             raise WrongValue(f"{self.name} takes images of {self.image_shape}, these are {images.shape[1:]}.")
         batches = [images[i : i + batch_size] for i in range(0, len(images), batch_size)]
-        answers = np.concatenate([np.asarray(self.answer(batch), np.float64) for batch in batches])
+        try:
+            answers = np.concatenate([np.asarray(self.answer(batch), np.float64) for batch in batches])
+        except Exception as error:  # what four runtimes raise, of models from anywhere
+            first_line = str(error).strip().partition("\n")[0]
+            raise Failure(
+                f"{self.name} can't answer {len(batches[0])} images of {images.shape[1:]}: {first_line}"
+            ) from error
         if answers.ndim != 2 or len(answers) != len(images):
             raise Failure(f"{self.name} answers {answers.shape} to {len(images)} images, not (n, classes).")
         if not np.isfinite(answers).all():
@@ -134,6 +141,7 @@ def load(path: Path, trust: bool = False) -> Predictor:
         bytes=_bytes(file),
         device=runtime.device,
         facts=held,
+        label=label(path),
     )
 
 
@@ -156,10 +164,11 @@ def _with_keras(path: Path, what: str, held: dict[str, Any]) -> Predictor:
         kind=what,
         answer=whole.predict_on_batch,
         image_shape=network.input_shape[1:],
-        classes=tuple(map(str, Run(path).confusion().columns)) if what == "run" else (),
+        classes=Run(path).classes if what == "run" else (),
         bytes=_bytes(file),
         device=machine.gpu(cli.backend()) or machine.processor(),
         facts={"parameters": network.count_params(), "flops": flops(network), **held},
+        label=label(path),
     )
 
 
@@ -181,6 +190,7 @@ def _is_listed(path: Path) -> bool:
 
 def _bytes(path: Path) -> int:
     if path.is_file():
-        return path.stat().st_size
+        beside_it = path.with_name(f"{path.name}.data")  # where PyTorch puts the weights of an .onnx
+        return path.stat().st_size + (beside_it.stat().st_size if beside_it.is_file() else 0)
     beside = (manifest.NAME, manifest.CARD)
     return sum(file.stat().st_size for file in path.rglob("*") if file.is_file() and file.name not in beside)

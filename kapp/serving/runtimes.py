@@ -12,6 +12,12 @@ from kapp.cli import quiet
 from kapp.errors import Failure, WrongValue
 from kapp.serving.formats import PROBABILITIES
 
+ONNX_DTYPES = {
+    "tensor(uint8)": np.uint8,
+    "tensor(float16)": np.float16,
+    "tensor(float)": np.float32,
+    "tensor(double)": np.float64,
+}
 PACKAGES = {"saved_model": "tensorflow", "onnx": "onnxruntime", "litert": "ai_edge_litert"}
 
 
@@ -49,6 +55,12 @@ def load(format: str, path: Path) -> Runtime:
         raise Failure(f"cannot load {path}: {first_line} Export it again.") from error
     if len(runtime.image_shape) != 3:
         raise Failure(f"{path} doesn't take images (n, height, width, channels).")
+    first, *_, last = runtime.image_shape
+    if first in (1, 3) and last not in (1, 3):
+        raise Failure(
+            f"{path} takes images (n, channels, height, width), and kapp gives (n, height, width, channels): "
+            "export it with a transposition as its first operation."
+        )
     return runtime
 
 
@@ -56,6 +68,10 @@ def _probabilities(outputs: Collection[str]) -> str:
     """Which of a model's outputs are the probabilities: those that an export calls so, or the only one."""
     if PROBABILITIES in outputs:
         return PROBABILITIES
+    if len(outputs) > 1:
+        raise ValueError(
+            f"it has several outputs ({', '.join(outputs)}), and none is called {PROBABILITIES}."
+        )
     (output,) = outputs
     return output
 
@@ -86,11 +102,15 @@ class Onnx:
         (images,) = self._session.get_inputs()
         self._input = images.name
         self._output = _probabilities([output.name for output in self._session.get_outputs()])
-        self._dtype = np.uint8 if images.type == "tensor(uint8)" else np.float32
+        if images.type not in ONNX_DTYPES:
+            raise ValueError(f"it takes {images.type}, not images.")
+        self._dtype, self._at_once = ONNX_DTYPES[images.type], images.shape[0]
         self.image_shape = tuple(side if isinstance(side, int) else None for side in images.shape[1:])
 
     def answer(self, images: np.ndarray) -> np.ndarray:
-        return self._session.run([self._output], {self._input: images.astype(self._dtype)})[0]
+        size = self._at_once if isinstance(self._at_once, int) else len(images)  # some take one alone
+        parts = [images[i : i + size].astype(self._dtype) for i in range(0, len(images), size)]
+        return np.concatenate([self._session.run([self._output], {self._input: part})[0] for part in parts])
 
 
 class LiteRT:
@@ -104,6 +124,8 @@ class LiteRT:
         (images,) = self._interpreter.get_input_details()
         outputs = self._interpreter.get_output_details()  # whose names are lost
         (answers,) = (output for output in outputs if output["dtype"] is not np.bytes_)
+        if any(details["quantization"][0] for details in (images, answers)):
+            raise ValueError("it takes or gives quantised numbers: convert it with float input and output.")
         self._input, self._output, self._dtype = images["index"], answers["index"], images["dtype"]
         self._shape: tuple[int, ...] = ()
         self.image_shape = tuple(None if side == -1 else int(side) for side in images["shape_signature"][1:])

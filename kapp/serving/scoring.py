@@ -7,6 +7,7 @@ import numpy as np
 
 import kapp
 from kapp import data, machine
+from kapp.data.classes import agree
 from kapp.errors import WrongValue
 from kapp.reporting import scores
 from kapp.serving import timing
@@ -29,6 +30,7 @@ def describe(
     correct = int(np.sum(probabilities.argmax(axis=1) == labels))
     return {
         "name": model.name,
+        "label": model.label,
         "kind": model.kind,
         "accuracy": correct / len(labels),
         "interval": list(scores.wilson_interval(correct, len(labels))),
@@ -43,7 +45,7 @@ def describe(
     }
 
 
-def answers(model: Predictor, dataset: data.Dataset, images: np.ndarray) -> np.ndarray:
+def answers(model: Predictor, dataset: data.Dataset, images: np.ndarray, batch_size: int = 500) -> np.ndarray:
     """The probabilities (n, classes) that `model` gives to images of the data set.
 
     Raises:
@@ -51,23 +53,18 @@ def answers(model: Predictor, dataset: data.Dataset, images: np.ndarray) -> np.n
             images of another size.
     """
     theirs = dataset.classes
-    if model.classes and model.classes != theirs and not (numbered(theirs) or numbered(model.classes)):
+    if model.classes and len(model.classes) == len(theirs) and not agree(model.classes, theirs):
         raise WrongValue(
             f"{model.name} knows the classes {', '.join(model.classes)}; {dataset.name} has "
             f"{', '.join(theirs)}. They must be the same, in the same order."
         )
-    probabilities = model.predict(images)
+    probabilities = model.predict(images, batch_size)
     if probabilities.shape[1] != len(theirs):
         raise WrongValue(
             f"{model.name} knows {probabilities.shape[1]} classes, {dataset.name} has {len(theirs)}: they "
             "must be the same."
         )
     return probabilities
-
-
-def numbered(classes: Sequence[str]) -> bool:
-    """Whether these are numbers in place of names, as of a set that tells none."""
-    return all(name.isdigit() for name in classes)
 
 
 def held_out(dataset: data.Dataset, models: Sequence[Predictor]) -> int:

@@ -175,7 +175,7 @@ class TeacherAnswers:
         networks = []
         for given, sha256 in zip(self._given, self._teachers_sha256):
             if isinstance(given, Path):
-                network = pretrained.load(given, self.dataset.image_shape, self.classes)
+                network = pretrained.load(given, self.dataset.image_shape, self.dataset.classes)
                 if _digest(given) != sha256:
                     raise Failure(f"teacher {given} was changed while it taught. Run the command again.")
                 networks.append(network)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from kapp.data.classes import agree
 from kapp.errors import WrongValue, unknown
 from kapp.runs import Run
 
@@ -44,16 +45,21 @@ def name(given: str | Path) -> str:
     return Run(path).result["model"] if path.is_dir() else path.stem
 
 
-def load(given: str | Path, image_shape: tuple[int, ...], classes: int | None = None, role: str = "teacher"):
+def load(
+    given: str | Path,
+    image_shape: tuple[int, ...],
+    classes: Sequence[str] | None = None,
+    role: str = "teacher",
+):
     """The network of a run folder or a .keras file: images `image_shape`, 0 to 255, to logits (n, classes).
 
     One that ends in a softmax is as good: the Distiller knows it, and a transfer replaces it.
 
     Args:
-        classes: that it must know; None for any.
+        classes: that it must know, by name as far as it tells names; None for any.
 
     Raises:
-        WrongValue: another number of classes or size of image, or no functional model.
+        WrongValue: other classes, another number of them or size of image, or no functional model.
         Failure: the file is damaged, or holds code.
     """
     from kapp.models import saved
@@ -62,9 +68,16 @@ def load(given: str | Path, image_shape: tuple[int, ...], classes: int | None = 
     takes, gives = (getattr(network, name, None) for name in ("input_shape", "output_shape"))
     if not (isinstance(takes, tuple) and isinstance(gives, tuple) and len(gives) == 2):
         raise WrongValue(f"{role} {given} isn't a functional model that maps images to (n, classes).")
-    if classes not in (None, gives[-1]):
+    if classes is not None and len(classes) != gives[-1]:
         raise WrongValue(
-            f"{role} {given} knows {gives[-1]} classes, the data set has {classes}: they must be the same."
+            f"{role} {given} knows {gives[-1]} classes, the data set has {len(classes)}: they must be the "
+            "same."
+        )
+    if classes is not None and Path(given).is_dir() and not agree(Run(given).classes, classes):
+        raise WrongValue(
+            f"{role} {given} knows the classes {', '.join(Run(given).classes)}, the data set has "
+            f"{', '.join(classes)}: they must be the same, in the same order. Where other names mean the "
+            f"same, give the file {file(given)}."
         )
     if len(takes) != 4 or any(a not in (None, b) for a, b in zip(takes[1:], image_shape)):
         raise WrongValue(f"{role} {given} takes images of {takes[1:]}, the data set has {image_shape}.")

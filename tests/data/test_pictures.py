@@ -68,3 +68,16 @@ def test_only_what_it_says_it_reads_is_decoded(tmp_path):
     (tmp_path / "a.gif").rename(tmp_path / "a.png")
     with pytest.raises(Failure, match="cannot read"):
         pictures.read(tmp_path / "a.png", (8, 8, 3))
+
+
+def test_grey_of_16_bits_keeps_its_shades(tmp_path):
+    shades = np.linspace(0, 65535, 64).reshape(8, 8).astype(np.uint16)
+    Image.fromarray(shades).save(tmp_path / "a.png")
+    read = pictures.read(tmp_path / "a.png", (8, 8, 1))
+    np.testing.assert_array_equal(read[..., 0], shades >> 8)
+
+
+def test_a_picture_of_two_channels_is_refused(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    with pytest.raises(WrongValue, match="a picture has 3 channels, or 1 in grey: it can't be one of 2"):
+        pictures.read(tmp_path / "a.png", (8, 8, 2))

@@ -63,5 +63,18 @@ def test_the_page_of_two_models_says_whether_it_is_luck():
     assert "they may be equally good" in page
     assert "| the first" in page
     assert "| the second" in page
+    assert "tell the two apart" not in page
+    few = evaluation.page(made(against=MODEL, comparison={**found, "only_first": 4, "only_second": 0}), [])
+    assert "Only 4 images tell the two apart" in few
+    assert "the interval is too narrow. Go by the test." in few
     sure = evaluation.page(made(against=MODEL, comparison={**found, "p_value": 1e-9}), [])
     assert "p = 1e-09 by McNemar's test: more than the luck of these images" in sure
+
+
+def test_two_runs_of_one_network_are_told_apart_by_their_folders():
+    found = {"difference": 0.1, "interval": (0.05, 0.15), "p_value": 0.01, "agreement": 0.9}
+    found |= {"only_first": 60, "only_second": 20}
+    runs = [{**MODEL, "kind": "run", "label": name} for name in ("distilled", "on_labels")]
+    page = evaluation.page(made(model=runs[0], against=runs[1], comparison=found), [])
+    assert "conv_1 (distilled) is +10.0 points (+5.0 to +15.0) from conv_1 (on_labels)" in page
+    assert "## Against conv_1 (on_labels)" in page

@@ -51,6 +51,8 @@ def test_what_maps_no_images_of_one_size_to_classes_is_refused():
         made.classifier(keras.Model(flat, layers.Dense(3)(flat)))
     with pytest.raises(WrongValue, match="isn't a functional model that maps images"):
         made.classifier(keras.Model(images, layers.Conv2D(3, 1)(images)))
+    with pytest.raises(WrongValue, match="isn't a functional model that maps images"):
+        made.classifier(keras.Model(images, {"a": layers.Dense(3)(layers.Flatten()(images))}))
     with pytest.raises(WrongValue, match=r"takes images of any size.*keras.Input\(\(32, 32, 3\)\)"):
         made.classifier(keras.Model(free, pooled))
 
@@ -87,4 +89,19 @@ def test_flops_are_known_where_every_product_is_counted():
     assert made.flops(network) == networks.flops(network) == 2 * (8 * 8 * 27 * 4 + 4 * 4 * 4 * 3)
     inputs = keras.Input((8, 8, 3))
     x = layers.Flatten()(layers.DepthwiseConv2D(3)(inputs))
-    assert made.flops(keras.Model(inputs, layers.Dense(3)(x))) is None
+    other = keras.Model(inputs, layers.Dense(3)(x))
+    assert made.flops(other) is None
+    assert made.flops(keras.Model(inputs, layers.Softmax()(other(inputs)))) is None
+
+
+def test_models_that_others_write_are_counted_and_copied():
+    """A Sequential, another model within, arithmetic on tensors instead of layers."""
+    images = keras.Input((8, 8, 3))
+    augment = keras.Sequential([keras.Input((8, 8, 3)), layers.RandomFlip()])
+    inner = keras.Sequential([keras.Input((8, 8, 3)), layers.Conv2D(4, 3), layers.Flatten(), layers.Dense(3)])
+    network = keras.Model(images, inner(augment(images / 255.0) - 0.5))
+    operations = 2 * (3 * 3 * 3 * 4 * 6 * 6 + 6 * 6 * 4 * 3)
+    assert made.flops(inner) == made.flops(network) == operations
+    copy = made.portable(network)
+    expected, found = (numpy(each(IMAGES.astype("float32"), training=False)) for each in (network, copy))
+    np.testing.assert_allclose(found, expected, atol=1e-6)

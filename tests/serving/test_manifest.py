@@ -63,3 +63,10 @@ def test_a_damaged_manifest_is_named(export):
     (export / "manifest.json").write_text(text[:40])
     with pytest.raises(Failure, match="manifest.json is damaged"):
         manifest.verify(export)
+
+
+@pytest.mark.parametrize("facts", [{"classes": None}, {"classes": [0, 1]}, {"classes": ["a"], "dataset": 5}])
+def test_a_manifest_of_other_things_is_damaged(export, facts):
+    manifest.write(export, facts)
+    with pytest.raises(Failure, match="manifest.json is damaged .its classes or its dataset.. Export again"):
+        manifest.read(export)

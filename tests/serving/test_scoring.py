@@ -24,8 +24,6 @@ def model(answers: np.ndarray, classes=(), **facts) -> Predictor:
 def test_a_model_that_numbers_its_classes_fits_a_set_that_names_them(tiny):
     answers = np.full((50, 3), 1 / 3)
     assert scoring.answers(model(answers, ("0", "1", "2")), tiny, tiny.test.images).shape == (50, 3)
-    assert scoring.numbered(("0", "1", "2"))
-    assert not scoring.numbered(("dark", "1"))
 
 
 def test_other_classes_than_the_data_sets_are_refused(tiny):
