@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
+from kapp import processes
 from kapp.errors import Failure, WrongValue, unknown
 
 Config = TypeVar("Config")
@@ -36,7 +37,7 @@ def run(config_type: type[Config], main: Callable[[Config], Any], arguments: Seq
             main(config)
     except (WrongValue, Failure) as error:
         print(f"kapp: {error}", file=sys.stderr)
-        sys.exit(2 if isinstance(error, WrongValue) else 1)
+        processes.leave(2 if isinstance(error, WrongValue) else 1)
     except KeyboardInterrupt:
         what_now = getattr(config_type, "interrupted", "No file is left half written.")
         print(f"\nkapp: interrupted. {what_now}", file=sys.stderr)

@@ -5,9 +5,9 @@ import os
 import re
 import sys
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
-from kapp.errors import WrongValue
+from kapp.errors import Failure, WrongValue
 
 
 class Place(NamedTuple):
@@ -58,7 +58,40 @@ def wait() -> None:
 
 
 def first_does(action: Callable[[], object]) -> None:
-    """Do `action` in the first process; all go on when it is done."""
-    if is_first():
+    """Do `action` in the first process; all go on when it is done.
+
+    Raises:
+        Failure: it raised there, what it did.
+    """
+    all_do(action if is_first() else lambda: None)
+
+
+def all_do(action: Callable[[], object]) -> None:
+    """Do `action` in every process; all go on when it is done everywhere.
+
+    Raises:
+        Failure: it raised in another one, which says so itself.
+    """
+    raised = None
+    try:
         action()
-    wait()
+    except Exception as error:
+        raised = error
+    if _place.of > 1:
+        import numpy as np
+        from jax.experimental import multihost_utils
+
+        failed = multihost_utils.process_allgather(np.array(raised is not None))
+        if raised is None and failed.any():
+            raise Failure(f"process {int(failed.argmax())} of this training can't go on, and says why.")
+    if raised is not None:
+        raise raised
+
+
+def leave(status: int) -> NoReturn:
+    """End this process, without waiting for others that may wait for it."""
+    if _place.of == 1:
+        sys.exit(status)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 ROOT = Path("runs")
+WAITING = "waiting for another process that trains in {}"
 # Where a run lies and how often it was asked for doesn't change what it computes.
 NOT_THE_EXPERIMENT = (
     "out", "overwrite", "quick", "data_dir", "images_on", "devices", "coordinator", "process"
@@ -92,7 +93,8 @@ class Run:
                 f"{folder} holds files but no run: nothing there was touched. Choose another --out."
             )
         if overwrite:
-            _forget(folder)
+            with alone(folder, WAITING.format(folder)):
+                _forget(folder)
         if config_file.is_file():
             _refuse_another(folder, _read_json(config_file), config)
         else:
@@ -101,9 +103,15 @@ class Run:
         (folder / "figures").mkdir(exist_ok=True)
         return cls(folder)
 
+    def refuse_another(self, config: Mapping[str, Any]) -> None:
+        """Raises:
+        WrongValue: the run isn't of the experiment `config`.
+        """
+        _refuse_another(self.folder, self.config, config)
+
     def alone(self) -> AbstractContextManager[None]:
         """Keep other processes from training in this folder meanwhile; wait for one that is."""
-        return alone(self.folder, f"waiting for another process that trains in {self.folder}")
+        return alone(self.folder, WAITING.format(self.folder))
 
     @property
     def config_file(self) -> Path:

@@ -25,9 +25,10 @@ from kapp.files import alone, make_folder, replacing_folder, write_text
 from kapp.runs import NOT_THE_EXPERIMENT, Run, experiment, file_name
 
 ROOT = Path("sweeps")
+WAITING = "waiting for another process that searches in {}"
 BESIDE = ("baseline", "scratch")  # what a recipe trains beside the best, and beside no trial
-FILES = ("sweep.json", "best.json", "report.md")
 FOLDERS = ("trials", "best", "teachers", "figures", "workers")
+FILES = ("best.json", "report.md", "sweep.json")  # by the last a folder is known to be a sweep's
 
 
 @dataclass
@@ -85,23 +86,22 @@ class Sweep:
             raise WrongValue(f"{folder} is a file, not a folder. Choose another --out.")
         make_folder(folder)
         path = folder / "sweep.json"
-        if not path.is_file() and any(folder.iterdir()):
+        if not path.is_file() and any(not each.name.startswith(".") for each in folder.iterdir()):
             raise WrongValue(
                 f"{folder} holds files but no sweep: nothing there was touched. Choose another --out."
             )
         if overwrite:
-            for name in FILES:
-                (folder / name).unlink(missing_ok=True)
-            for name in FOLDERS:
-                shutil.rmtree(folder / name, ignore_errors=True)
+            with alone(folder, WAITING.format(folder)):
+                for name in FOLDERS:
+                    shutil.rmtree(folder / name, ignore_errors=True)
+                for name in FILES:
+                    (folder / name).unlink(missing_ok=True)
         if path.is_file():
-            held = _read(path)
-            differing = [key for key in {**held, **settings} if held.get(key) != settings.get(key)]
-            if differing:
-                changes = ", ".join(f"{k}: {held.get(k)!r} -> {settings.get(k)!r}" for k in differing)
+            changes = _changes(_read(path), settings)
+            if changes:
                 raise WrongValue(
-                    f"{folder} holds another sweep ({changes}). Choose another --out, or --overwrite to "
-                    "start anew."
+                    f"{folder} holds another sweep ({', '.join(changes)}). Choose another --out, or "
+                    "--overwrite to start anew."
                 )
         else:
             write_text(path, json.dumps(settings, indent=2) + "\n")
@@ -111,7 +111,7 @@ class Sweep:
 
     def alone(self) -> AbstractContextManager[None]:
         """Keep other processes from searching in this folder meanwhile; wait for one that is."""
-        return alone(self.folder, f"waiting for another process that searches in {self.folder}")
+        return alone(self.folder, WAITING.format(self.folder))
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -174,10 +174,10 @@ class Sweep:
         return copy
 
     def searched(self, count: int | None) -> bool:
-        """Whether the search ended, with `count` trials or (None) as many as its tuner has."""
+        """Whether the search ended, with `count` trials; of None, as many as there are, the tuner knows."""
         trials = self.trials()
         whole = bool(trials) and all(trial.place is not None for trial in trials)
-        return whole and self.best_file.is_file() and (count is None or len(trials) >= count)
+        return whole and self.best_file.is_file() and count is not None and len(trials) >= count
 
     def figure(self, name: str) -> Path:
         return self.folder / "figures" / f"{name}.png"
@@ -193,7 +193,7 @@ class Sweep:
             Failure: the file of one is damaged.
         """
         found = []
-        for path in sorted((self.folder / "trials").glob("*.json")):
+        for path in sorted((self.folder / "trials").glob("[0-9]*.json")):  # not what a kill left half written
             try:
                 found.append(Trial(**_read(path)))
             except TypeError as error:
@@ -214,6 +214,24 @@ class Sweep:
 def best(trials: Sequence[Trial]) -> Trial | None:
     """The finished trial of the highest score, the first where several are equal; None without one."""
     return max((t for t in trials if t.status == "finished"), key=lambda t: t.score or 0.0, default=None)
+
+
+def _changes(held: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
+    """What differs between the settings that a sweep has and those that are asked for, each by its name."""
+    one, other = _flat(held), _flat(asked)
+    return [
+        f"{key}: {one.get(key)!r} -> {other.get(key)!r}"
+        for key in {**one, **other}
+        if one.get(key) != other.get(key)
+    ]
+
+
+def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
+    ranges = {
+        f"range of {each['name']}": f"{each['low']}:{each['high']}" for each in settings.get("space", ())
+    }
+    rest = {key: value for key, value in settings.items() if key not in ("space", "config")}
+    return {**rest, **ranges, **settings.get("config", {})}
 
 
 def _is_of(run: Run, trial: Trial) -> bool:

@@ -117,7 +117,8 @@ class Settings:
             raise WrongValue("--coordinator HOST:PORT and --process K/N go together.")
         if self.process is not None:
             processes.parse(self.process)
-            if not re.fullmatch(r"[^:]+:\d+", self.coordinator or ""):
+            match = re.fullmatch(r"[^:]+:(\d+)", self.coordinator or "")
+            if not match or not 0 < int(match[1]) < 65536:
                 raise WrongValue(f"--coordinator is {self.coordinator}: it must be HOST:PORT.")
             if self.devices != "all":
                 raise WrongValue("--process goes with --devices all.")

@@ -21,13 +21,14 @@ import tyro
 from kapp import cli, models
 from kapp.errors import Failure, Untrainable, WrongValue, unknown
 from kapp.files import make_folder, write_text
+from kapp.models.budget import linear
 from kapp.recipes import distill, train, transfer
 from kapp.recipes.settings import OpenCount, at_least
 from kapp.runs import Run, experiment, is_finished
 from kapp.sweeps import BESIDE, Sweep, Trial, best, default_folder, digest
 from kapp.training import pretrained
 from kapp.tuning import space, trials, workers
-from kapp.tuning.oracle import Oracle, check_installed
+from kapp.tuning.oracle import FACTOR, Oracle, check_installed
 from kapp.tuning.search import Outcome, Search
 
 TRIALS, QUICK_TRIALS = 30, 6
@@ -95,6 +96,11 @@ class Sweeping:
         if self.worker is not None and self.oracle is None:
             raise WrongValue("--worker needs --oracle HOST:PORT, where the command without --worker runs.")
         base = self.base()
+        if self.tuner == "hyperband" and base.epochs < FACTOR:
+            raise WrongValue(
+                f"--epochs is {base.epochs}, but hyperband trains many trials for a third of them: at least "
+                f"{FACTOR}, or another --tuner."
+            )
         if base.validation == 0:
             raise WrongValue("--validation is 0, but a sweep chooses by validation images: leave it out.")
         if self.recipe == "transfer" and len(base.target) != 1:
@@ -157,6 +163,10 @@ def main(config: Any, arguments: Sequence[str] = ()) -> None:
     parameters = trials.parameter_budget(
         space.amount(config.budget) if config.budget else None, base, network, inputs, classes
     )
+    if config.budget:  # the recipe's own, too: trials are of one size
+        units = [float(count) for count in trials.hidden_units(network)]
+        network = linear(units, parameters, inputs, classes)
+        base = replace(base, **{config.field: network, "width": 1.0})
     settings = {
         "recipe": config.recipe,
         "backend": cli.backend(),
@@ -207,6 +217,8 @@ def main(config: Any, arguments: Sequence[str] = ()) -> None:
             )
             if not search.ended:
                 hand_out(config, search, sweep, at, arguments)
+            if len(search.trials) < (count or 0):
+                print(f"the tuner finds no more to try than these {len(search.trials)} trials", flush=True)
         finish(config, sweep)
 
 

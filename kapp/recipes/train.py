@@ -72,6 +72,7 @@ def main(config: Config) -> Run:
     folder = folder_of(config, dataset)
     processes.first_does(lambda: Run.start(folder, settings, config.overwrite))
     run = Run(folder)
+    processes.all_do(lambda: run.refuse_another(settings))  # all were given the same command, and data
     with run.alone() if processes.is_first() else nullcontext():
         if run.finished:
             print(f"{config.model}: finished already", flush=True)

@@ -18,8 +18,12 @@ BLUE, ORANGE = COLOURS[0], COLOURS[5]
 COLUMNS = 3
 
 
-def progress(trials: Sequence[Trial], path: Path, title: str) -> None:
-    """Each trial's score and the best so far, by how many trials had ended and by the time that took."""
+def progress(trials: Sequence[Trial], epochs: int, path: Path, title: str) -> None:
+    """Each trial's score and the best so far, by how many trials had ended and by the time that took.
+
+    Args:
+        epochs: of a whole training; trials of fewer are drawn hollow.
+    """
     ended = sorted((trial for trial in trials if trial.place is not None), key=lambda trial: trial.place or 0)
     figure = Figure(figsize=(10, 4), layout=ConstrainedLayoutEngine(wspace=0.06))
     left, right = figure.subplots(1, 2, sharey=True)
@@ -29,7 +33,7 @@ def progress(trials: Sequence[Trial], path: Path, title: str) -> None:
         (left, [(trial.place or 0) + 1 for trial in ended]),
         (right, [(trial.told or 0) / unit for trial in ended]),
     ):
-        _points(axes, places, ended, _epochs(trials))
+        _points(axes, places, ended, epochs)
         reached, so_far = 0.0, []
         for trial in ended:
             reached = max(reached, trial.score or 0.0)
@@ -47,7 +51,9 @@ def progress(trials: Sequence[Trial], path: Path, title: str) -> None:
     _save(figure, path)
 
 
-def by_value(trials: Sequence[Trial], space: Sequence[Mapping[str, Any]], path: Path, title: str) -> None:
+def by_value(
+    trials: Sequence[Trial], space: Sequence[Mapping[str, Any]], epochs: int, path: Path, title: str
+) -> None:
     """The score by each value that was searched, one panel a value.
 
     Args:
@@ -59,7 +65,7 @@ def by_value(trials: Sequence[Trial], space: Sequence[Mapping[str, Any]], path: 
     panels = figure.subplots(rows, columns, sharey=True, squeeze=False)
     for axes, each in zip(panels.flat, space):
         tried = [t for t in trials if t.place is not None and each["name"] in t.values]
-        _points(axes, [t.values[each["name"]] for t in tried], tried, _epochs(trials), best(trials))
+        _points(axes, [t.values[each["name"]] for t in tried], tried, epochs, best(trials))
         _scale(axes, each)
         axes.set_xlabel(each["name"].replace("_", " "))
         _plain(axes)
@@ -118,10 +124,6 @@ def _points(
         # At the foot of the panel, wherever the scores begin.
         transform = axes.get_xaxis_transform() if label == "failed" else axes.transData
         axes.scatter(x, y, label=label, transform=transform, **{"s": 30, **how})
-
-
-def _epochs(trials: Sequence[Trial]) -> int:
-    return max((trial.epochs for trial in trials), default=0)
 
 
 def _legend(figure: Figure, *panels: Axes) -> None:

@@ -84,8 +84,8 @@ def sweep_page(sweep: Sweep, title: str = "", note: str = "", rows_file: str | N
     space, config = settings["space"], settings["config"]
     leader = best(trials)
     name = f"{config.get('model') or config.get('student')} on {_data(config)}"
-    sweep_figures.progress(trials, sweep.figure("progress"), name)
-    sweep_figures.by_value(trials, space, sweep.figure("by_value"), name)
+    sweep_figures.progress(trials, config["epochs"], sweep.figure("progress"), name)
+    sweep_figures.by_value(trials, space, config["epochs"], sweep.figure("by_value"), name)
     failed = [trial for trial in trials if trial.status == "failed"]
     ended = [trial for trial in trials if trial.place is not None]
     parts = [
@@ -102,7 +102,7 @@ def sweep_page(sweep: Sweep, title: str = "", note: str = "", rows_file: str | N
         parts += [
             "## The best",
             _best(leader, trials, space),
-            *_at_an_end(leader, space),
+            *([] if leader.default else _at_an_end(leader, space)),
             f"`kapp {settings['recipe']} --config` runs [best.json](best.json), which holds all settings.",
         ]
     parts += [
@@ -112,7 +112,7 @@ def sweep_page(sweep: Sweep, title: str = "", note: str = "", rows_file: str | N
         "Each dot is a trial, in which the other values differ as well." + _off_the_scale(trials, space),
         "![Score by each searched value](figures/by_value.png)",
         "## Trials",
-        _table(trials, space),
+        _table(trials, space, config["epochs"]),
     ]
     if failed:
         parts += ["A failed trial counts as the worst: as much as guessing.", _failures(failed)]
@@ -191,7 +191,8 @@ def _at_an_end(leader: Trial, space: Sequence[Mapping]) -> list[str]:
     ]
 
 
-def _table(trials: Sequence[Trial], space: Sequence[Mapping]) -> str:
+def _table(trials: Sequence[Trial], space: Sequence[Mapping], epochs: int) -> str:
+    """Every trial, the best first; without what is alike for all, and epochs where all had `epochs`."""
     ranked = sorted(trials, key=lambda t: (t.status == "running", -(t.score or 0.0), t.number))
     rows = []
     for trial in ranked:
@@ -214,6 +215,7 @@ def _table(trials: Sequence[Trial], space: Sequence[Mapping]) -> str:
         name
         for name in ("epochs", "continues", "network", "parameters", "worker")
         if name in frame and frame[name].nunique() == 1
+        if name != "epochs" or trials[0].epochs == epochs
     ]
     return tables.markdown(frame.drop(columns=alike))
 

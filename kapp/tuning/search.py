@@ -4,7 +4,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -77,11 +77,13 @@ class Search:
         if not self._waiting and isinstance(first := self._next(), Trial):  # so that it knows if it has ended
             self._waiting.append(first)
 
-    def ask(self, worker: str) -> Trial | None:
-        """The next trial for `worker`, as soon as there's one; None: the search has ended."""
+    def ask(self, worker: str, here: Callable[[], bool] = lambda: True) -> Trial | None:
+        """The next trial for `worker`, as soon as there's one; None: the search has ended, or who asked isn't
+        `here` any more: another has come in its place, and then it was told to be `lost`."""
         with self._changed:
-            self._take_back(worker)
-            while self.failure is None:
+            if here():
+                self._take_back(worker)
+            while self.failure is None and here():
                 trial = self._next()
                 if isinstance(trial, Trial):
                     trial.worker = worker
@@ -111,6 +113,7 @@ class Search:
         """`worker` is gone: what it trained is handed out again."""
         with self._changed:
             self._take_back(worker)
+            self._changed.notify_all()
 
     def fail(self, why: str) -> None:
         """End the search: it can't go on."""

@@ -40,7 +40,7 @@ RANGES = {
     "whole_learning_rate": Range("whole_learning_rate", 1e-4, 1e-1, log=True),
 }
 SGD_RATE = (1e-3, 3e-1)
-LIMITS = {"momentum": (0.0, 1.0), "dropout": (0.0, 1.0), "label_weight": (0.0, 1.0), "layers": (1, 20)}
+LIMITS = {"momentum": (0.0, 0.999), "dropout": (0.0, 0.99), "label_weight": (0.0, 1.0), "layers": (1, 20)}
 
 
 def ranges(
@@ -107,11 +107,7 @@ def _parse(text: str) -> Range:
     least, most = LIMITS.get(name, (0.0, math.inf))
     if usual.whole and not (low.is_integer() and high.is_integer()):
         raise WrongValue(f"--range {text}: {name} is a whole number.")
-    if (
-        not least <= low < high <= most
-        or (high == most and name in ("momentum", "dropout"))
-        or high == math.inf
-    ):
+    if not least <= low < high <= most or high == math.inf:
         raise WrongValue(
             f"--range {text}: it must rise, from {least:g}"
             + (f" to {most:g}." if most < math.inf else ".")

@@ -30,6 +30,10 @@ def why_not(name: str, config: Any, network: str) -> str | None:
             return f"{network} can't be written with dropout: give a notation, such as 64c^2-mp-600fc-10fc"
         case "layers" | "widths" if not budget.is_linear(entry.steps):
             return f"{network} isn't a network of fully connected layers alone, such as linear_3"
+        case "layers" | "widths" if any(isinstance(step, Dropout) for step in entry.steps):
+            return (
+                f"{network} has dropout, which networks of other layers would lose: --search dropout as well"
+            )
         case "widths" if len(hidden_units(network)) < 2:
             return f"{network} has fewer than two hidden layers: search layers as well, or give 512fc^2-10fc"
     return None
@@ -97,7 +101,10 @@ def validated(run: Run, epochs: int, config: Any, network: str, inputs: int, cla
     Raises:
         WrongValue: it wasn't trained.
     """
-    rows = [row for row in run.epochs() if row["epoch"] <= epochs]
+    rows = run.epochs()
+    # A validation every so many images may come after the last epoch: that one belongs to it.
+    ends = [i for i, row in enumerate(rows, start=1) if row["epoch"] >= epochs]
+    rows = rows[: ends[0]] if ends else rows
     if not rows:
         raise WrongValue(f"{run.folder} holds no epoch.")
     best = max(rows, key=lambda row: row["val_accuracy"])

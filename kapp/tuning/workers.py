@@ -118,7 +118,7 @@ class Server:
             try:
                 _send(connection, {"welcome": True})
                 while True:
-                    _send(connection, self._answer(name, _receive(lines)))
+                    _send(connection, self._answer(name, connection, _receive(lines)))
             finally:
                 if self._current.get(name) is connection:
                     del self._current[name]
@@ -128,17 +128,17 @@ class Server:
         """A worker that is back under its name takes the place of its dead connection."""
         before, self._current[name] = self._current.get(name), connection
         if before is not None:
-            self._search.lost(name)
+            self._search.lost(name)  # wakes a thread that still asks for it, and finds it gone
             with contextlib.suppress(OSError):
                 before.shutdown(socket.SHUT_RDWR)
 
-    def _answer(self, name: str, request: dict[str, Any]) -> dict[str, Any]:
+    def _answer(self, name: str, connection: socket.socket, request: dict[str, Any]) -> dict[str, Any]:
         told = (int(request["tell"]), outcome_of(request["outcome"])) if "tell" in request else None
         try:
             if told:
                 self._search.tell(name, *told)
                 return {"told": True}
-            trial = self._search.ask(name)
+            trial = self._search.ask(name, here=lambda: self._current.get(name) is connection)
         except Exception as error:  # the sweep's files can't be written, say: nobody can go on
             self._search.fail(str(error) or repr(error))
             return {"end": True}
@@ -179,8 +179,8 @@ def work(name: str, at: tuple[str, int], sweep: str, train: Callable[[Trial], Ou
 
 
 def local(command: Sequence[str], count: int, search: Search, logs: Path) -> None:
-    """Keep `count` workers of this machine going, each the process `command --worker NAME`, until the search
-    has ended. Where there are several, each writes to a file in `logs`.
+    """Keep `count` workers of this machine going, each the process `command --worker here-N`, until the
+    search has ended. Where there are several, each writes to a file in `logs`.
 
     Raises:
         Failure: the search can't go on.
@@ -189,7 +189,7 @@ def local(command: Sequence[str], count: int, search: Search, logs: Path) -> Non
     quick_ends = 0
     try:
         while not search.wait(0.5):
-            for name in map(str, range(1, count + 1)):
+            for name in (f"here-{i}" for i in range(1, count + 1)):
                 process = running.get(name)
                 if process is not None and process.poll() is None:
                     continue
@@ -204,9 +204,10 @@ def local(command: Sequence[str], count: int, search: Search, logs: Path) -> Non
                 running[name] = _start(
                     [*command, "--worker", name], logs / f"{name}.log" if count > 1 else None
                 )
+        until = time.monotonic() + (0 if search.failure else 20)
         for process in running.values():
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(timeout=20)
+                process.wait(timeout=max(0.0, until - time.monotonic()))
     finally:
         for process in running.values():
             if process.poll() is None:
@@ -250,7 +251,12 @@ def _listen(connection: socket.socket, answers: Queue) -> None:
             last = "end" in message or "refused" in message
             answers.put(message)
     except (OSError, ValueError, EOFError):
-        print("kapp: the oracle is gone. The same commands go on from here.", file=sys.stderr, flush=True)
+        print(
+            "kapp: the oracle is gone, or another worker has come under this one's name. The same commands "
+            "go on from here.",
+            file=sys.stderr,
+            flush=True,
+        )
         os._exit(1)  # also out of the middle of a training
 
 

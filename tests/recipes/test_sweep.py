@@ -191,7 +191,7 @@ def test_two_workers_one_of_them_killed_lose_no_trial_and_count_none_twice(swept
     assert scores(trials) == scores(Sweep(folder / "mine").trials())
     assert sorted(trial.place for trial in trials) == [0, 1, 2]
     assert out.count(" ended, ") == 3
-    assert {trial.worker for trial in trials} == {"1", "2"}
+    assert {trial.worker for trial in trials} == {"here-1", "here-2"}
 
 
 def test_a_trial_that_cannot_be_trained_is_shown_and_counts_as_the_worst(kapp, tmp_path, tiny_npz):
@@ -282,3 +282,32 @@ def test_a_transfer_is_swept(kapp, tmp_path, tiny_npz):
     assert sweep.best_run.result["phase"] == "phase 2"
     assert Run(sweep.best_run.phase1).result["phase"] == "phase 1"
     assert done.stderr.count("epoch 2/2") == 2  # the best was not trained again
+
+
+@pytest.mark.slow
+def test_all_trials_of_a_budget_have_it_the_default_too(kapp, tmp_path, tiny_npz):
+    small = f"train --dataset npz:{tiny_npz} --model 40fc-40fc-3fc --batch-size 20 --epochs 1"
+    search = "--tuner random --search layers widths --budget 2k --trials 3 --no-test-best --out mine"
+    done = kapp("sweep", *small.split(), *search.split())
+    assert done.returncode == 0, done.stderr
+    trials = Sweep(tmp_path / "mine").trials()
+    assert trials[0].default
+    assert len({trial.network for trial in trials}) > 1
+    for trial in trials:
+        assert abs(trial.parameters - 2000) <= 200  # as near as whole units allow
+
+
+@pytest.mark.slow
+def test_a_hyperband_that_was_cut_short_goes_on_to_its_end(kapp, tmp_path, tiny_npz):
+    small = f"train --dataset npz:{tiny_npz} --model 16fc-3fc --batch-size 20 --epochs 3 --tuner hyperband"
+    command = [*small.split(), *"--search learning_rate --no-test-best --out mine".split()]
+    done = kapp("sweep", *command, "--trials", 2)
+    assert done.returncode == 0, done.stderr
+    sweep = Sweep(tmp_path / "mine")
+    before = sweep.trials()
+    assert len(before) == 2
+    assert "| epochs" in sweep.report_file.read_text()  # one of three: said, though alike for both
+    done = kapp("sweep", *command)
+    assert done.returncode == 0, done.stderr
+    assert scores(sweep.trials())[:2] == scores(before)
+    assert {trial.epochs for trial in sweep.trials()} == {1, 3}

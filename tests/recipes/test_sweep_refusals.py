@@ -40,6 +40,7 @@ def test_a_wrong_value_is_refused_in_one_line_before_anything_is_written(kapp, t
         (sweep.Train, {"trials": 0}, "--trials is 0: it must be at least 1"),
         (sweep.Train, {"workers": 0}, "--workers is 0: it must be at least 1"),
         (sweep.Train, {"validation": 0}, "a sweep chooses by validation images"),
+        (sweep.Train, {"tuner": "hyperband", "epochs": 2}, "--epochs is 2, but hyperband trains many trials"),
         (sweep.Train, {"budget": "10M"}, "--budget goes with --search layers or widths"),
         (sweep.Train, {"budget": "ten", "search": ("widths",)}, "--budget is 'ten'"),
         (sweep.Train, {"search": ("widths",), "model": "conv_1"}, "conv_1 isn't a network of"),

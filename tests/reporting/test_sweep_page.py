@@ -98,6 +98,7 @@ def test_a_teachers_own_settings_are_shown_where_they_train_it(sweep):
     path = sweep.folder / "sweep.json"
     for teacher, shown in (("deep_resnet", True), ("runs/deep_resnet", False)):
         config = {"student": "16fc-3fc", "dataset": "shapes", "teacher": [teacher], "teacher_width": 0.75}
+        config |= {"epochs": 3}
         path.write_text(json.dumps({**sweep.settings, "config": config}))
         assert ("| teacher width" in sweep_page(sweep)) == shown
 

@@ -25,11 +25,10 @@ def command(npz, out, *more: object) -> list[str]:
     return [sys.executable, *words.split(), "--dataset", f"npz:{npz}", "--out", str(out), *map(str, more)]
 
 
-def started(words: list[str], devices: int = 1) -> subprocess.Popen:
+def started(words: list[str], devices: int = 1, folder=None) -> subprocess.Popen:
     forced = {"KERAS_BACKEND": "jax", "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
-    return subprocess.Popen(
-        words, env={**os.environ, **forced}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(words, env={**os.environ, **forced}, cwd=folder, **pipes)
 
 
 def ended(process: subprocess.Popen) -> str:
@@ -121,6 +120,30 @@ def test_two_processes_train_as_one_does_and_the_first_speaks(alone, tiny_npz, t
 
 
 @needs_jax
+@pytest.mark.parametrize(
+    ("only_first", "only_second", "says"),
+    [
+        ((), ("--momentum", 0.5), (1, "holds another run (momentum: 0.9 -> 0.5)")),
+        (("--out", "notes"), ("--out", "notes"), (0, "notes holds files but no run")),
+    ],
+)
+def test_when_one_process_cannot_go_on_both_end_at_once(tiny_npz, tmp_path, only_first, only_second, says):
+    """Neither waits for the other, nor goes on with other settings."""
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "notes.txt").write_text("mine")
+    meeting = ("--devices", "all", "--coordinator", f"127.0.0.1:{free_port()}")
+    both = [
+        started(command(tiny_npz, tmp_path / "run", *meeting, "--process", f"{k}/2", *more), folder=tmp_path)
+        for k, more in enumerate((only_first, only_second))
+    ]
+    errors = [process.communicate(timeout=100)[1] for process in both]
+    who, message = says
+    assert message in errors[who]
+    assert f"process {who} of this training can't go on, and says why" in errors[1 - who]
+    assert (both[who].returncode, both[1 - who].returncode) == (2, 1)
+
+
+@needs_jax
 def test_a_batch_that_cannot_be_divided_is_refused(tiny_npz, tmp_path):
     process = started(command(tiny_npz, tmp_path / "run", "--devices", "all"), devices=3)
     _, err = process.communicate(timeout=120)
@@ -133,6 +156,7 @@ def test_a_batch_that_cannot_be_divided_is_refused(tiny_npz, tmp_path):
     [
         ({"coordinator": "127.0.0.1:1234"}, "--coordinator HOST:PORT and --process K/N go together"),
         ({"coordinator": "here", "process": "0/2"}, "--coordinator is here: it must be HOST:PORT"),
+        ({"coordinator": "a:99999", "process": "0/2"}, "--coordinator is a:99999: it must be HOST:PORT"),
         ({"coordinator": "a:1", "process": "2/2"}, "--process is 2/2: it must be K/N with K from 0 to N - 1"),
         ({"coordinator": "a:1", "process": "0/2"}, "--process goes with --devices all"),
     ],

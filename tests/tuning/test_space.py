@@ -2,6 +2,7 @@ import pytest
 
 from kapp.errors import WrongValue
 from kapp.recipes import distill, train
+from kapp.runs import Run
 from kapp.tuning import space, trials
 
 
@@ -30,7 +31,7 @@ def test_widths_stand_for_each_layer_but_the_first():
         (["dropout"], ["drpout=0:0.5"], "unknown name in --range 'drpout'. Did you mean 'dropout'?"),
         (["dropout"], ["momentum=0.5:0.9"], "momentum isn't searched. Searched: dropout"),
         (["dropout"], ["dropout=0.5"], "it must be like dropout=LOW:HIGH, such as dropout=0:0.6"),
-        (["dropout"], ["dropout=0:1"], "it must rise, from 0 to 1"),
+        (["dropout"], ["dropout=0:1"], "it must rise, from 0 to 0.99"),
         (["dropout"], ["dropout=0.5:0.2"], "it must rise"),
         (["temperature"], ["temperature=1:inf"], "it must rise, from 0."),
         (["temperature"], ["temperature=nan:3"], "it must rise"),
@@ -95,6 +96,7 @@ def test_the_defaults_are_the_recipes_own_or_the_nearest():
         ("dropout", "deep_resnet", "deep_resnet can't be written with dropout"),
         ("widths", "conv_1", "conv_1 isn't a network of fully connected layers alone"),
         ("widths", "64fc-10fc", "64fc-10fc has fewer than two hidden layers"),
+        ("layers", "64fc-d0.5-10fc", "has dropout, which networks of other layers would lose"),
         ("layers", "64fc-10fc", None),
         ("dropout", "linear_3", None),
     ],
@@ -102,3 +104,15 @@ def test_the_defaults_are_the_recipes_own_or_the_nearest():
 def test_what_a_network_does_not_have(name, network, message):
     why = trials.why_not(name, distill.Config(student=network).resolved(), network)
     assert (why is None) if message is None else (message in why)
+
+
+def test_a_validation_that_comes_after_the_last_epoch_counts(tmp_path):
+    """As with --validate-every, of which the epochs are no multiple."""
+    run = Run.start(tmp_path / "run", {"recipe": "train"})
+    run.write_epochs(
+        [{"epoch": 0.75 * i, "val_accuracy": i / 10, "seconds": 1.0} for i in range(1, 6)]  # to 3.75
+    )
+    base = train.Config(model="64fc-10fc").resolved()
+    outcome = trials.validated(run, 2, base, "64fc-10fc", 3072, 10)
+    assert (outcome.score, outcome.best_epoch, outcome.seconds) == (0.3, 2.25, 3.0)
+    assert trials.validated(run, 9, base, "64fc-10fc", 3072, 10).score == 0.5

@@ -51,9 +51,15 @@ class Speaker:
         self.lines = self.socket.makefile("rb")
         self.welcome = self.say(hello=name, sweep=sweep)
 
-    def say(self, **message):
+    def send(self, **message) -> None:
         self.socket.sendall(json.dumps(message).encode() + b"\n")
+
+    def hear(self):
         return json.loads(self.lines.readline())
+
+    def say(self, **message):
+        self.send(**message)
+        return self.hear()
 
     def ask(self) -> int:
         return self.say(ask=True)["trial"]["number"]
@@ -121,6 +127,22 @@ def test_a_worker_that_is_back_under_its_name_takes_its_trial_up_again(opened):
     again.tell(0, 0.4)
     again.tell(0, 0.8)
     assert oracle.told == [(0, 0.4)]  # the first answer of who has it counts, once
+
+
+def test_no_trial_is_lost_to_an_idle_worker_that_died_and_came_back(opened):
+    oracle, _, search, server = opened
+    oracle.left = 0  # beyond the first, which is waiting
+    busy, idle = Speaker(server, "busy"), Speaker(server, "idle")
+    assert busy.ask() == 0
+    idle.send(ask=True)  # and waits, as there's no other trial
+    until(lambda: len(search._changed._waiters) == 1)
+    again = Speaker(server, "idle")
+    again.send(ask=True)
+    until(lambda: len(search._changed._waiters) == 1)  # the first one's wait has ended
+    busy.die()
+    assert again.hear()["trial"]["number"] == 0
+    again.tell(0)
+    assert oracle.told == [(0, 0.5)]
 
 
 def test_another_search_is_refused_and_a_stranger_changes_nothing(opened):
