@@ -46,8 +46,12 @@ def by_class(counts: np.ndarray, classes: Sequence[str]) -> list[dict[str, Any]]
     return rows
 
 
-def page(evaluation: Mapping[str, Any], figures: Sequence[str]) -> str:
-    """The report.md of an evaluation on labelled images; `figures` names those in figures/."""
+def page(evaluation: Mapping[str, Any], figures: Sequence[str], record: bool = False) -> str:
+    """The report.md of an evaluation on labelled images; `figures` names those in figures/.
+
+    Args:
+        record: whether it is kept without the images and the single answers, to be shown to others.
+    """
     model, against = evaluation["model"], evaluation.get("against")
     where = f"{evaluation['dataset']}, {evaluation['split']} images"
     compared = []
@@ -78,21 +82,24 @@ def page(evaluation: Mapping[str, Any], figures: Sequence[str]) -> str:
                 "## Class by class",
                 _by_class(evaluation["by_class"]),
                 *drawn,
-                "[evaluation.json](evaluation.json) holds all of these numbers, "
-                "[predictions.csv](predictions.csv) every answer.",
+                "[evaluation.json](evaluation.json) holds all of these numbers"
+                + ("." if record else ", [predictions.csv](predictions.csv) every answer."),
             ]
         )
         + "\n"
     )
 
 
-def pictures_page(title: str, evaluation: Mapping[str, Any]) -> str:
-    """The report.md of a folder of pictures without labels."""
+def pictures_page(title: str, evaluation: Mapping[str, Any], record: bool = False) -> str:
+    """The report.md of a folder of pictures without labels; `record` as for `page`."""
     height, width = evaluation["size"]
-    return (
-        f"# {title}\n\n{evaluation['images']} pictures, each resized as a whole to {height}x{width} pixels, "
-        "which is how they are shown here. [predictions.csv](predictions.csv) holds every probability.\n\n"
+    shown = (
+        ", which is how they are shown here. [predictions.csv](predictions.csv) holds every probability.\n\n"
         "![The pictures and their classes](figures/pictures.png)\n"
+    )
+    return (
+        f"# {title}\n\n{evaluation['images']} pictures, each resized as a whole to {height}x{width} pixels"
+        + (".\n" if record else shown)
     )
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 from kapp.errors import Failure, WrongValue
 from kapp.files import make_folder, replacing, write_text
 from kapp.reporting import tables
-from kapp.reporting.evaluation import KINDS, verdict
+from kapp.reporting.evaluation import KINDS, page, pictures_page, verdict
 from kapp.reporting.tables import amount, interval
 
 RESULT = "evaluation.json"
@@ -36,7 +36,10 @@ def read(folder: Path) -> dict[str, Any]:
 
 
 def summary_page(folders: Iterable[Path], out: Path, title: str = "", note: str = "") -> str:
-    """Write `out`/README.md over the evaluations in `folders`, with rows.csv and a copy of each; return it.
+    """Write `out`/README.md over the evaluations in `folders`, with rows.csv and a record of each; return it.
+
+    A record holds the numbers and their figures, not the images or the answers to each: those may not be the
+    author's to show.
 
     Raises:
         WrongValue: two of them have one name, or one is no evaluation.
@@ -50,7 +53,7 @@ def summary_page(folders: Iterable[Path], out: Path, title: str = "", note: str 
     for folder in folders:
         copy = out / "evaluations" / folder.name
         if copy.resolve() != folder:
-            shutil.copytree(folder, copy, dirs_exist_ok=True)
+            _copy_record(folder, copy, found[folder.name])
     scored = {name: each for name, each in found.items() if "accuracy" in each["model"]}
     frame = rows(scored)
     with replacing(out / "rows.csv") as partial:
@@ -79,6 +82,18 @@ def summary_page(folders: Iterable[Path], out: Path, title: str = "", note: str 
     text = "\n\n".join(parts) + "\n"
     write_text(out / "README.md", text)
     return text
+
+
+def _copy_record(folder: Path, copy: Path, found: Mapping[str, Any]) -> None:
+    drawn = [name for name in ("reliability", "confusion") if (folder / "figures" / f"{name}.png").is_file()]
+    make_folder(copy / "figures" if drawn else copy)
+    for name in (RESULT, *(f"figures/{name}.png" for name in drawn)):
+        shutil.copyfile(folder / name, copy / name)
+    if "accuracy" in found["model"]:
+        text = page(found, drawn, record=True)
+    else:
+        text = pictures_page(f"Pictures, by {found['model']['name']}", found, record=True)
+    write_text(copy / "report.md", text)
 
 
 def rows(found: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:

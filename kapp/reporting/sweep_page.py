@@ -184,10 +184,9 @@ def _at_an_end(leader: Trial, space: Sequence[Mapping]) -> list[str]:
     ]
     if not names:
         return []
-    listed = " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
     return [
-        f"Its {listed} {'lie' if len(names) > 1 else 'lies'} at an end of what was searched: where more is "
-        "possible, a wider `--range` may hold better."
+        f"At an end of what was searched: its {_listed(names)}. Where more is possible, a wider `--range` "
+        "may hold better."
     ]
 
 
@@ -245,11 +244,14 @@ def _off_the_scale(trials: Sequence[Trial], space: Sequence[Mapping]) -> str:
     outside = [
         f"{each['name'].replace('_', ' ')} {_value(default, each['name'])}"
         for each in space
-        if not each["low"] <= (_trained_with(default, each["name"]) or 0.0) <= each["high"]
+        if (value := _trained_with(default, each["name"])) is not None
+        if not each["low"] <= value <= each["high"]
     ]
-    return (
-        f" The default's {' and '.join(outside)} is drawn at the nearest end of the range." if outside else ""
-    )
+    return f" Drawn at the nearest end of the range: the default's {_listed(outside)}." if outside else ""
+
+
+def _listed(words: Sequence[str]) -> str:
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def _run_page(run: Run) -> str:

@@ -10,8 +10,9 @@ import pytest
 from tests.reporting.test_evaluation import MODEL
 
 PARITY = {"images": 500, "largest_difference": 3.2e-7, "tolerance": 1e-4, "same_class": 1.0}
-FOUND = {"found": "on", "dataset": "mine", "split": "test", "images": 400, "commit": "0123abc"}
+FOUND = {"by_class": [], "dataset": "mine", "split": "test", "images": 400, "commit": "0123abc"}
 COMPARISON = {"difference": -0.02, "interval": (-0.05, 0.01), "p_value": 0.21, "agreement": 0.9}
+COMPARISON |= {"only_first": 10, "only_second": 18}
 
 
 @pytest.fixture
@@ -27,7 +28,21 @@ def evaluated(tmp_path) -> Path:
         (tmp_path / "evaluations" / name).mkdir(parents=True)
         (tmp_path / "evaluations" / name / "evaluation.json").write_text(json.dumps(found))
         (tmp_path / "evaluations" / name / "report.md").write_text(name)
+        (tmp_path / "evaluations" / name / "figures").mkdir()
+        for drawn in ("reliability", "mistakes", "pictures"):
+            (tmp_path / "evaluations" / name / "figures" / f"{drawn}.png").write_bytes(b"drawn")
+        (tmp_path / "evaluations" / name / "predictions.csv").write_text("image")
     return tmp_path
+
+
+def test_a_record_shows_no_image_and_no_single_answer(evaluated, kapp):
+    done = kapp("report", "--evaluations", *(evaluated / "evaluations").iterdir(), "--out", "mine")
+    assert done.returncode == 0, done.stderr
+    for record in (evaluated / "mine" / "evaluations").iterdir():
+        files = {path.relative_to(record).as_posix() for path in record.rglob("*") if path.is_file()}
+        assert files == {"evaluation.json", "report.md", "figures/reliability.png"}
+        text = (record / "report.md").read_text()
+        assert all((record / link).exists() for link in re.findall(r"\]\(([^)]+)\)", text))
 
 
 def test_every_model_is_a_row_and_every_evaluation_is_kept(evaluated, kapp):

@@ -78,18 +78,18 @@ def test_every_trial_is_shown_the_failed_last_with_its_reason(sweep):
 def test_a_default_outside_the_range_is_told_from_the_edge_where_it_is_drawn(sweep):
     sweep.write_trial(trial(0, 0.5, default=True, config={"learning_rate": 0.5, "dropout": 0.0}))
     sweep.write_trial(trial(1, 0.6))
-    assert "The default's learning rate 0.5 is drawn at the nearest end of the range." in sweep_page(sweep)
+    assert "Drawn at the nearest end of the range: the default's learning rate 0.5." in sweep_page(sweep)
     sweep.write_trial(trial(0, 0.5, default=True, config={"learning_rate": 1e-4, "dropout": 0.0}))
-    assert "is drawn at the nearest end" not in sweep_page(sweep)
+    assert "at the nearest end" not in sweep_page(sweep)
 
 
 def test_the_bests_values_at_an_end_of_the_search_are_named(sweep):
     sweep.write_trial(trial(0, 0.5, values={"learning_rate": 1e-3, "dropout": 0.2}))
-    assert "at an end of what was searched" not in sweep_page(sweep)
+    assert "At an end of what was searched" not in sweep_page(sweep)
     sweep.write_trial(trial(1, 0.6, values={"learning_rate": 1e-4, "dropout": 0.2}))
-    assert "Its learning rate lies at an end of what was searched" in sweep_page(sweep)
+    assert "At an end of what was searched: its learning rate. Where" in sweep_page(sweep)
     sweep.write_trial(trial(2, 0.7, values={"learning_rate": 1e-2, "dropout": 0.6}))
-    assert "Its learning rate and dropout lie at an end" in sweep_page(sweep)
+    assert "At an end of what was searched: its learning rate and dropout. Where" in sweep_page(sweep)
 
 
 def test_a_teachers_own_settings_are_shown_where_they_train_it(sweep):
