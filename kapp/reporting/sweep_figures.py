@@ -78,6 +78,31 @@ def by_value(
     _save(figure, path)
 
 
+def workers(trials: Sequence[Trial], path: Path, title: str) -> None:
+    """Which worker had which trial when, one row a worker; a trial that was taken back from another is drawn
+    where it ended."""
+    ended = sorted((trial for trial in trials if trial.told is not None), key=lambda trial: trial.told or 0)
+    names = sorted({trial.worker for trial in ended})
+    minutes = max(trial.told or 0 for trial in ended) < 2 * 3600
+    unit = 60 if minutes else 3600
+    figure = Figure(figsize=(10, 1.2 + 0.45 * len(names)), layout="constrained")
+    axes = figure.subplots()
+    free = dict.fromkeys(names, 0.0)  # since when
+    for trial in ended:
+        begun, told = max(trial.asked, free[trial.worker]) / unit, (trial.told or 0) / unit
+        free[trial.worker] = trial.told or 0
+        row, colour = names.index(trial.worker), GREY if trial.status == "failed" else BLUE
+        axes.barh(row, told - begun, left=begun, height=0.8, color=colour, edgecolor="white")
+        axes.text((begun + told) / 2, row, str(trial.number), ha="center", va="center", color="white", size=9)
+    axes.set_yticks(range(len(names)), [f"worker {name}" for name in names])
+    axes.invert_yaxis()
+    axes.set_xlim(left=0)
+    axes.set_xlabel("minutes of search" if minutes else "hours of search")
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.suptitle(title, parse_math=False)
+    _save(figure, path)
+
+
 def _scale(axes: Axes, searched: Mapping[str, Any]) -> None:
     """The whole range that was searched, with a little room on both sides."""
     low, high = searched["low"], searched["high"]

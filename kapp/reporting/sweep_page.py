@@ -86,6 +86,9 @@ def sweep_page(sweep: Sweep, title: str = "", note: str = "", rows_file: str | N
     name = f"{config.get('model') or config.get('student')} on {_data(config)}"
     sweep_figures.progress(trials, config["epochs"], sweep.figure("progress"), name)
     sweep_figures.by_value(trials, space, config["epochs"], sweep.figure("by_value"), name)
+    several = len({trial.worker for trial in trials if trial.told is not None}) > 1
+    if several:
+        sweep_figures.workers(trials, sweep.figure("workers"), name)
     failed = [trial for trial in trials if trial.status == "failed"]
     ended = [trial for trial in trials if trial.place is not None]
     parts = [
@@ -114,6 +117,8 @@ def sweep_page(sweep: Sweep, title: str = "", note: str = "", rows_file: str | N
         "## Trials",
         _table(trials, space, config["epochs"]),
     ]
+    if several:
+        parts += ["## Who trained which trial when", "![Trials by worker](figures/workers.png)"]
     if failed:
         parts += ["A failed trial counts as the worst: as much as guessing.", _failures(failed)]
     searched = {

@@ -75,6 +75,16 @@ def test_every_trial_is_shown_the_failed_last_with_its_reason(sweep):
             assert picture.width > 400
 
 
+def test_several_workers_are_shown_with_what_each_trained(sweep):
+    sweep.write_trial(trial(0, 0.5, worker="here-1"))
+    assert "workers.png" not in sweep_page(sweep)
+    sweep.write_trial(trial(1, None, worker="here-2", message="training diverged"))
+    sweep.write_trial(trial(2, None, worker="gpu", status="running", told=None, place=None))
+    assert "![Trials by worker](figures/workers.png)" in sweep_page(sweep)
+    with Image.open(sweep.figure("workers")) as picture:
+        assert picture.width > 400
+
+
 def test_a_default_outside_the_range_is_told_from_the_edge_where_it_is_drawn(sweep):
     sweep.write_trial(trial(0, 0.5, default=True, config={"learning_rate": 0.5, "dropout": 0.0}))
     sweep.write_trial(trial(1, 0.6))
