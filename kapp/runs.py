@@ -88,7 +88,8 @@ class Run:
         if folder.exists() and not folder.is_dir():
             raise WrongValue(f"{folder} is a file, not a folder. Choose another --out.")
         make_folder(folder)
-        if not config_file.is_file() and any(folder.iterdir()):
+        # A file that a kill left half written begins with a dot.
+        if not config_file.is_file() and any(not each.name.startswith(".") for each in folder.iterdir()):
             raise WrongValue(
                 f"{folder} holds files but no run: nothing there was touched. Choose another --out."
             )

@@ -50,9 +50,8 @@ class Dataset:
     train: Split
     validation: Split
     test: Split
-    streamed: bool = field(
-        default=False, kw_only=True
-    )  # each batch brings its images; else all of them lie where the compute is
+    # Whether each batch brings its images; else all of them lie where the compute is.
+    streamed: bool = field(default=False, kw_only=True)
 
     @property
     def image_shape(self) -> tuple[int, ...]:
