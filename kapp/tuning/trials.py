@@ -31,9 +31,7 @@ def why_not(name: str, config: Any, network: str) -> str | None:
         case "layers" | "widths" if not budget.is_linear(entry.steps):
             return f"{network} isn't a network of fully connected layers alone, such as linear_3"
         case "layers" | "widths" if any(isinstance(step, Dropout) for step in entry.steps):
-            return (
-                f"{network} has dropout, which networks of other layers would lose: --search dropout as well"
-            )
+            return f"{network} has dropout, which other layers would lose: give it without, --search dropout"
         case "widths" if len(hidden_units(network)) < 2:
             return f"{network} has fewer than two hidden layers: search layers as well, or give 512fc^2-10fc"
     return None

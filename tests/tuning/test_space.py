@@ -96,7 +96,7 @@ def test_the_defaults_are_the_recipes_own_or_the_nearest():
         ("dropout", "deep_resnet", "deep_resnet can't be written with dropout"),
         ("widths", "conv_1", "conv_1 isn't a network of fully connected layers alone"),
         ("widths", "64fc-10fc", "64fc-10fc has fewer than two hidden layers"),
-        ("layers", "64fc-d0.5-10fc", "has dropout, which networks of other layers would lose"),
+        ("layers", "64fc-d0.5-10fc", "has dropout, which other layers would lose: give it without"),
         ("layers", "64fc-10fc", None),
         ("dropout", "linear_3", None),
     ],
