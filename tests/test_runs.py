@@ -1,6 +1,8 @@
 import json
 import subprocess
 import sys
+import threading
+import time
 
 import pytest
 
@@ -106,3 +108,30 @@ def test_the_same_experiment_finds_its_folder_and_no_other_does():
     same = default_folder("train", ["linear_3", "npz:/data/my.set.npz"], 3, {**CONFIG, "overwrite": True})
     other = default_folder("train", ["linear_3", "npz:/data/my.set.npz"], 3, {**CONFIG, "width": 2})
     assert folder == same != other
+
+
+def test_a_folder_in_which_a_run_was_killed_as_it_began_is_begun_anew(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".4242-config.json").write_text("{")
+    assert Run.start(tmp_path / "run", CONFIG).config == CONFIG
+
+
+def test_overwriting_waits_for_who_trains_there(tmp_path, capsys):
+    run = Run.start(tmp_path / "run", CONFIG)
+    began, left = threading.Event(), []
+
+    def train():
+        with run.alone():
+            began.set()
+            time.sleep(0.5)
+            run.write_epochs([{"epoch": 1, "loss": 2.0}])
+            left.append(run.epochs())
+
+    training = threading.Thread(target=train)
+    training.start()
+    began.wait()
+    anew = Run.start(tmp_path / "run", CONFIG, overwrite=True)
+    training.join()
+    assert len(left[0]) == 1
+    assert anew.epochs() == []
+    assert "waiting for another process that trains in" in capsys.readouterr().out
