@@ -31,7 +31,7 @@ from kapp.sweeps import Trial
 from kapp.tuning.search import Outcome, Search, outcome_of
 
 LONGEST = 1 << 20  # bytes of a line
-PATIENCE = 60.0  # seconds that a worker looks for an oracle that isn't there yet
+PATIENCE = 600.0  # seconds that a worker looks for an oracle whose machine may still train the teacher
 HELLO = 10.0  # seconds in which a connection must say who it is
 SENT = ("number", "values", "epochs", "run", "default")  # what a worker needs to know of a trial
 
@@ -226,10 +226,10 @@ def _start(command: Sequence[str], log: Path | None) -> subprocess.Popen:
 
 
 def _connect(at: tuple[str, int]) -> socket.socket:
-    began = time.monotonic()
+    began, said = time.monotonic(), False
     while True:
         try:
-            connection = socket.create_connection(at, timeout=PATIENCE)
+            connection = socket.create_connection(at, timeout=HELLO)
             connection.settimeout(None)
             _notice_death(connection)
             return connection
@@ -239,6 +239,9 @@ def _connect(at: tuple[str, int]) -> socket.socket:
                 raise Failure(
                     f"there is no oracle at {at[0]}:{at[1]} ({why}). Start its command first."
                 ) from error
+            if not said:
+                print(f"waiting for the oracle at {at[0]}:{at[1]}", flush=True)
+                said = True
             time.sleep(0.5)
 
 

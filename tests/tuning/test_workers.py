@@ -7,8 +7,9 @@ import time
 
 import pytest
 
-from kapp.errors import WrongValue
+from kapp.errors import Failure, WrongValue
 from kapp.sweeps import Sweep
+from kapp.tuning import workers
 from kapp.tuning.oracle import Proposal
 from kapp.tuning.search import BROKEN_IN_A_ROW, TRIES, Outcome, Search
 from kapp.tuning.workers import Server, work
@@ -163,6 +164,16 @@ def test_another_search_is_refused_and_a_stranger_changes_nothing(opened):
             speaker.say(tell=number, outcome=outcome)
     assert oracle.told == []
     assert {trial.status for trial in sweep.trials()} == {"running"}
+
+
+def test_a_worker_waits_for_the_oracle_and_not_for_ever(monkeypatch, capsys):
+    monkeypatch.setattr(workers, "PATIENCE", 1.0)
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # and doesn't listen
+        at = nobody.getsockname()
+        with pytest.raises(Failure, match=f"there is no oracle at {at[0]}:{at[1]} .*Start its command first"):
+            work("a", at, "digest", lambda trial: Outcome("finished", score=1.0))
+    assert capsys.readouterr().out == f"waiting for the oracle at {at[0]}:{at[1]}\n"
 
 
 def test_a_trial_that_breaks_is_run_again_and_then_failed(opened):
