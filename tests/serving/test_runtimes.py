@@ -59,6 +59,7 @@ def test_weights_beside_an_onnx_file_are_counted(tmp_path):
     assert predictor.load(path).bytes == path.stat().st_size + 1000
 
 
+@pytest.mark.filterwarnings("ignore:Statistics for quantized inputs")
 def test_quantised_litert_files_are_refused(tmp_path):
     tf = pytest.importorskip("tensorflow")
     pytest.importorskip("ai_edge_litert")
