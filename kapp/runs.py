@@ -239,6 +239,11 @@ class Run:
             table.writerows([name, *map(int, row)] for name, row in zip(classes, counts))
 
     @property
+    def data_dir(self) -> str | None:
+        """The --data-dir that it was given."""
+        return self.config.get("data_dir")
+
+    @property
     def classes(self) -> tuple[str, ...]:
         """What the network of a finished run can answer, in the order of its answers."""
         return tuple(map(str, self.confusion().columns))

@@ -62,7 +62,8 @@ def arrays(folder: Folder, cache: Path) -> Arrays:
             differing = ", ".join(sorted({*classes} ^ {*others}))
             raise WrongValue(f"{part} and {parts[0]} hold other classes: {differing} is in one of them only.")
     files = _files(folder.path)
-    labels = np.array([classes.index(file.parent.name) for file in files], np.int32)
+    label = {name: i for i, name in enumerate(classes)}
+    labels = np.array([label[file.parent.name] for file in files], np.int32)
     if len(parts) == 2:
         train = sum(file.is_relative_to(parts[0]) for file in files)
         order = np.arange(len(files))

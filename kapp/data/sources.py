@@ -189,7 +189,8 @@ def _tfds(name: str, home: Path) -> Arrays:
     test = "test" if "test" in info.splits else "validation"
     if not {"train", test} <= info.splits.keys():
         raise WrongValue(f"the data set {name!r} lacks a training or a test split.")
-    train, count = (sum(info.splits[s].num_examples for s in some) for some in (["train"], ["train", test]))
+    train = info.splits["train"].num_examples
+    count = train + info.splits[test].num_examples
     images, labels = on_disk((count, *size), home), np.empty(count, np.int32)
     say, done = Countdown(name, count, "images"), 0
     for split in ("train", test):

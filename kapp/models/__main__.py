@@ -44,7 +44,7 @@ def main(config: Config) -> None:
             print(f"    built as {entry.notation}{skip}")
         print(
             f"    {network.count_params():,} parameters ({entry.reported_parameters} reported), "
-            f"{flops(network) / 1e6:,.0f} MFLOPs an image\n"
+            f"{(flops(network) or 0) / 1e6:,.0f} MFLOPs an image\n"
         )
 
 

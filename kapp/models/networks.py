@@ -69,29 +69,29 @@ def network(
     return keras.Model(images, logits, name=name)
 
 
-def flops(model: keras.Model) -> int:
+def flops(model: keras.Model) -> int | None:
     """Floating-point operations of one image's forward pass: convolutions and matrix products, a
-    multiplication and an addition counted as two.
-
-    Raises:
-        WrongValue: it multiplies matrices in other layers, too, so that they can't be counted.
-    """
-    total = 0
+    multiplication and an addition counted as two. None for a network that multiplies matrices in other
+    layers, too, or that isn't functional: they can't be counted."""
     graph = getattr(model, "_functional", model)  # of a Sequential
     if not hasattr(graph, "_nodes_by_depth"):
-        raise WrongValue(f"{model.name} isn't a functional or Sequential model.")
+        return None
+    total = 0
     # The model's own nodes: a layer may be part of other models, too.
     for node in (node for nodes in graph._nodes_by_depth.values() for node in nodes):
         layer = node.operation
         if isinstance(layer, keras.Model):
-            total += flops(layer)
+            within = flops(layer)
+            if within is None:
+                return None
+            total += within
         elif isinstance(layer, layers.Conv2D):
             height, width = node.outputs[0].shape[1:3]
             total += 2 * int(np.prod(layer.kernel.shape)) * height * width
         elif isinstance(layer, layers.Dense):
             total += 2 * int(np.prod(layer.kernel.shape))
         elif any(len(weight.shape) > 1 for weight in getattr(layer, "trainable_weights", ())):
-            raise WrongValue(f"{layer.name} is a {type(layer).__name__}, whose operations aren't counted.")
+            return None
     return total
 
 

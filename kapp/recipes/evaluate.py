@@ -135,7 +135,7 @@ def score(config: Config, model: Predictor, folder: Path) -> None:
 
     name = config.dataset or model.facts["dataset"]
     other = predictor.load(config.against, config.trust) if config.against else None
-    data_dir = config.data_dir or (Run(config.run).config.get("data_dir") if config.run else None)
+    data_dir = config.data_dir or (Run(config.run).data_dir if config.run else None)
     dataset = data.load(name, data_dir=data_dir)
     if config.split == "validation":
         held_out = scoring.held_out(dataset, [model, *([other] if other else [])])

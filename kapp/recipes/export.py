@@ -94,9 +94,10 @@ def main(config: Config) -> None:
     images, shown = _images(config, facts)
     formats.start()
     from kapp.models import saved
+    from kapp.models.networks import flops
     from kapp.serving import parity
     from kapp.serving.card import card
-    from kapp.serving.classifier import check, classifier, flops, portable
+    from kapp.serving.classifier import check, classifier, portable
 
     network = saved.load(_file(config))
     check(network)
@@ -179,7 +180,7 @@ def _images(config: Config, facts: dict[str, Any]) -> tuple[np.ndarray | None, s
     name = config.dataset or facts.get("dataset")
     if name is None:
         return None, ""
-    data_dir = config.data_dir or (Run(config.run).config.get("data_dir") if config.run else None)
+    data_dir = config.data_dir or (Run(config.run).data_dir if config.run else None)
     try:
         dataset = data.load(name, data_dir=data_dir)
     except (WrongValue, Failure) as error:

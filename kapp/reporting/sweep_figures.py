@@ -27,8 +27,7 @@ def progress(trials: Sequence[Trial], epochs: int, path: Path, title: str) -> No
     ended = sorted((trial for trial in trials if trial.place is not None), key=lambda trial: trial.place or 0)
     figure = Figure(figsize=(10, 4), layout=ConstrainedLayoutEngine(wspace=0.06))
     left, right = figure.subplots(1, 2, sharey=True)
-    minutes = max((trial.told or 0 for trial in ended), default=0) < 2 * 3600
-    unit = 60 if minutes else 3600
+    unit, clock = _clock(ended)
     for axes, places in (
         (left, [(trial.place or 0) + 1 for trial in ended]),
         (right, [(trial.told or 0) / unit for trial in ended]),
@@ -43,7 +42,7 @@ def progress(trials: Sequence[Trial], epochs: int, path: Path, title: str) -> No
         _plain(axes)
     left.xaxis.set_major_locator(MaxNLocator(integer=True))
     left.set_xlabel("trials ended")
-    right.set_xlabel("minutes of search" if minutes else "hours of search")
+    right.set_xlabel(clock)
     right.set_xlim(left=0)
     left.set_ylabel("validation accuracy")
     _legend(figure, left)
@@ -83,8 +82,7 @@ def workers(trials: Sequence[Trial], path: Path, title: str) -> None:
     where it ended."""
     ended = sorted((trial for trial in trials if trial.told is not None), key=lambda trial: trial.told or 0)
     names = sorted({trial.worker for trial in ended})
-    minutes = max(trial.told or 0 for trial in ended) < 2 * 3600
-    unit = 60 if minutes else 3600
+    unit, clock = _clock(ended)
     figure = Figure(figsize=(10, 1.2 + 0.45 * len(names)), layout="constrained")
     axes = figure.subplots()
     free = dict.fromkeys(names, 0.0)  # since when
@@ -97,10 +95,16 @@ def workers(trials: Sequence[Trial], path: Path, title: str) -> None:
     axes.set_yticks(range(len(names)), [f"worker {name}" for name in names])
     axes.invert_yaxis()
     axes.set_xlim(left=0)
-    axes.set_xlabel("minutes of search" if minutes else "hours of search")
+    axes.set_xlabel(clock)
     axes.spines[["top", "right"]].set_visible(False)
     figure.suptitle(title, parse_math=False)
     _save(figure, path)
+
+
+def _clock(ended: Sequence[Trial]) -> tuple[int, str]:
+    """In which unit to show when trials ended: its seconds, and what to write beside it."""
+    minutes = max((trial.told or 0 for trial in ended), default=0) < 2 * 3600
+    return (60, "minutes of search") if minutes else (3600, "hours of search")
 
 
 def _scale(axes: Axes, searched: Mapping[str, Any]) -> None:

@@ -5,7 +5,6 @@ import numpy as np
 from keras import layers, ops
 
 from kapp.errors import WrongValue
-from kapp.models import networks
 from kapp.models.saved import answers_in_probabilities
 
 
@@ -53,11 +52,3 @@ def portable(network: keras.Model) -> keras.Model:
 def _in_float32(layer: keras.Operation) -> keras.Operation:
     dtype = {"dtype": "float32"} if isinstance(layer, keras.Layer) else {}  # an operation, x / 255, has none
     return type(layer).from_config({**layer.get_config(), **dtype})
-
-
-def flops(network: keras.Model) -> int | None:
-    """`networks.flops`, or None where they can't be counted."""
-    try:
-        return networks.flops(network)
-    except WrongValue:
-        return None

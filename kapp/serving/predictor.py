@@ -154,7 +154,8 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 def _with_keras(path: Path, what: str, held: dict[str, Any]) -> Predictor:
     cli.start_keras()
     from kapp.models import saved
-    from kapp.serving.classifier import classifier, flops
+    from kapp.models.networks import flops
+    from kapp.serving.classifier import classifier
 
     file = Run(path).model_file if what == "run" else path
     network = saved.load(file)

@@ -86,12 +86,12 @@ def test_an_adapted_normalization_keeps_what_it_learned():
 
 def test_flops_are_known_where_every_product_is_counted():
     network = models.build("4c-mp-3fc", **SMALL)
-    assert made.flops(network) == networks.flops(network) == 2 * (8 * 8 * 27 * 4 + 4 * 4 * 4 * 3)
+    assert networks.flops(network) == 2 * (8 * 8 * 27 * 4 + 4 * 4 * 4 * 3)
     inputs = keras.Input((8, 8, 3))
     x = layers.Flatten()(layers.DepthwiseConv2D(3)(inputs))
     other = keras.Model(inputs, layers.Dense(3)(x))
-    assert made.flops(other) is None
-    assert made.flops(keras.Model(inputs, layers.Softmax()(other(inputs)))) is None
+    assert networks.flops(other) is None
+    assert networks.flops(keras.Model(inputs, layers.Softmax()(other(inputs)))) is None
 
 
 def test_models_that_others_write_are_counted_and_copied():
@@ -101,7 +101,7 @@ def test_models_that_others_write_are_counted_and_copied():
     inner = keras.Sequential([keras.Input((8, 8, 3)), layers.Conv2D(4, 3), layers.Flatten(), layers.Dense(3)])
     network = keras.Model(images, inner(augment(images / 255.0) - 0.5))
     operations = 2 * (3 * 3 * 3 * 4 * 6 * 6 + 6 * 6 * 4 * 3)
-    assert made.flops(inner) == made.flops(network) == operations
+    assert networks.flops(inner) == networks.flops(network) == operations
     copy = made.portable(network)
     expected, found = (numpy(each(IMAGES.astype("float32"), training=False)) for each in (network, copy))
     np.testing.assert_allclose(found, expected, atol=1e-6)

@@ -7,7 +7,9 @@ import pytest
 from kapp import data, models
 from kapp.data import Views, feeds
 from kapp.errors import WrongValue
+from kapp.runs import Run
 from kapp.training import Learner
+from kapp.training.fit import finish, fit
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (30, 8, 8, 3)).astype(np.uint8)
 LABELS = (np.arange(30) % 3).astype(np.int32)
@@ -178,3 +180,16 @@ def test_the_images_of_a_learner_that_is_done_with_go_before_the_next_ones_come(
     del learner
     Learner(network(), dataset)
     assert images() is None
+
+
+def test_a_network_whose_operations_cannot_be_counted_is_finished_all_the_same(dataset, tmp_path):
+    """As the source of a transfer may be."""
+    images = keras.Input((8, 8, 3))
+    x = keras.layers.Flatten()(keras.layers.DepthwiseConv2D(3)(images / 255.0))
+    learner = Learner(keras.Model(images, keras.layers.Dense(3)(x), name="theirs"), dataset, Views(1))
+    learner.compile("adam")
+    run = Run.start(tmp_path / "run", {"recipe": "train"})
+    fit(learner, dataset, run, epochs=1, batch_size=20, seed=0)
+    finish(learner, dataset, run, {"model": "theirs", "teachers": []})
+    assert run.result["flops"] is None
+    assert run.result["test_images"] == 50
