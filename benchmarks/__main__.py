@@ -1,10 +1,10 @@
-"""Measure kapp beside its peers, and write the page of it.
+"""Measure kapp and its peers, and write reports/performance.
 
     python -m benchmarks                     all, about 25 minutes on two idle cores
-    python -m benchmarks linear_3 memory     these; a row measured again replaces the earlier one
+    python -m benchmarks linear_3 memory     these benchmarks; their new rows replace the old ones
     python -m benchmarks --page              only write the page from rows.csv
 
-What is measured is in rows.csv as soon as a row is done.
+Each benchmark's rows are in rows.csv as soon as it has ended.
 """
 
 import argparse
@@ -12,56 +12,58 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks import experiments, results
-from kapp.errors import Failure, WrongValue
-from kapp.words import duration
+from benchmarks import results, suite
+from kapp.errors import ConfigError, KappError, unknown
+from kapp.progress import duration
 
 
 def main() -> int:
-    names = ", ".join(experiment.name for experiment in experiments.ALL)
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
-        description=f"{__doc__}\nnames: {names}",
+        description=f"{__doc__}\nnames: {', '.join(suite.BY_NAME)}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="what to measure (default: all)")
-    parser.add_argument("--turns", type=int, default=5, help="of each side, after the first (default: 5)")
+    parser.add_argument("--repetitions", type=int, default=5, help="after the warm-up (default: 5)")
     parser.add_argument("--out", type=Path, default=Path("reports/performance"), metavar="FOLDER")
     parser.add_argument("--page", action="store_true", help="measure nothing")
     arguments = parser.parse_args()
     try:
-        if arguments.turns < 1:
-            raise WrongValue(f"--turns is {arguments.turns}: it must be at least 1.")
-        failed = 0 if arguments.page else measure(arguments.names, arguments.turns, arguments.out)
-        from benchmarks import page  # after the measuring, which its libraries' memory has no part in
+        if arguments.repetitions < 1:
+            raise ConfigError(f"--repetitions is {arguments.repetitions}: it must be at least 1.")
+        for name in arguments.names:
+            if name not in suite.BY_NAME:
+                raise unknown("benchmark", name, suite.BY_NAME)
+        selected = (
+            [] if arguments.page else [suite.BY_NAME[name] for name in arguments.names or suite.BY_NAME]
+        )
+        failed = measure(selected, arguments.repetitions, arguments.out / "rows.csv")
+        from benchmarks import page  # only now: its libraries take memory
 
         print(page.write(arguments.out), flush=True)
         return 1 if failed else 0
-    except (WrongValue, Failure) as error:
+    except (ConfigError, KappError) as error:
         print(f"benchmarks: {error}", file=sys.stderr)
-        return 2 if isinstance(error, WrongValue) else 1
+        return 2 if isinstance(error, ConfigError) else 1
     except KeyboardInterrupt:
-        print(f"\nbenchmarks: interrupted. {arguments.out} holds the rows that were done.", file=sys.stderr)
+        print(f"\nbenchmarks: interrupted. {arguments.out} has the rows of what had ended.", file=sys.stderr)
         return 130
 
 
-def measure(names: list[str], turns: int, out: Path) -> int:
-    """Measure what is called `names` and keep each row as soon as it is done; how many of them failed."""
-    asked = experiments.chosen(names)
-    started, failed, done, of = time.perf_counter(), 0, 0, sum(each.sides for each in asked)
-    for number, each in enumerate(asked, start=1):
-        spent = time.perf_counter() - started
-        left = f", about {duration(spent / done * (of - done))} left" if done else ""
-        print(f"[{number}/{len(asked)}] {each.name}{left}", flush=True)
-        load = results.load()
+def measure(benchmarks: list[suite.Benchmark], repetitions: int, path: Path) -> int:
+    """Measure `benchmarks`, write the rows of each to the file `path`, and return how many failed."""
+    started, failed = time.perf_counter(), 0
+    for number, benchmark in enumerate(benchmarks):
+        left = (time.perf_counter() - started) / max(1, number) * (len(benchmarks) - number)
+        estimate = f", about {duration(left)} left" if number else ""
+        print(f"[{number + 1}/{len(benchmarks)}] {benchmark.name}{estimate}", flush=True)
+        conditions = results.conditions()
         try:
-            lines = each.measure(turns, lambda line: print(f"    {line}", flush=True))
-            results.replace_row(out / "rows.csv", each.name, lines, load)
-        except Failure as error:  # the others can still be measured
-            print(f"benchmarks: {each.name} failed: {error}", file=sys.stderr, flush=True)
+            costs = benchmark.measure(repetitions, lambda line: print(f"    {line}", flush=True))
+            results.replace(path, benchmark.name, costs, conditions)
+        except KappError as error:  # the others can still be measured
+            print(f"benchmarks: {benchmark.name} failed: {error}", file=sys.stderr, flush=True)
             failed += 1
-        done += each.sides
-    print(f"measured in {duration(time.perf_counter() - started)}", flush=True)
     return failed
 
 

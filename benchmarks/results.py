@@ -1,91 +1,55 @@
-"""rows.csv: what was measured, a line a turn."""
+"""What was measured, and its file rows.csv: one row per repetition."""
 
 import csv
 import os
-from collections.abc import Iterable, Sequence
-from dataclasses import astuple, dataclass, fields
+from collections.abc import Mapping
 from datetime import date
-from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
-from benchmarks.duel import Taken, Turn
-from kapp import machine
-from kapp.files import make_folder, replacing
-
-VERSIONS = ("keras", "tensorflow", "jax", "torch", "numpy")
+from kapp import hardware
+from kapp.fileio import atomic_file, make_folder
 
 
-@dataclass(frozen=True)
-class Line:
-    row: str  # of the table, a growth or a command: what `python -m benchmarks NAME` measures
-    role: str  # ours or a peer's name; in a growth, whose curve it is; of memory, what holds it
-    command: str
-    at: str  # in a growth: of what quantity
-    turn: int  # 0 is the first, which warms up: its seconds are those since the process was started
+class Contender(NamedTuple):
+    """A process that runs a workload."""
+
+    group: str  # "kapp" or a peer; of a scaling benchmark, the curve; of memory, what uses it
+    command: str  # `python` is this interpreter
+    x: str = ""  # of a scaling benchmark: the value of its quantity
+
+
+class Repetition(NamedTuple):
+    """The cost of one repetition of a workload; the seconds of the first include the start of the process."""
+
     seconds: float
-    processor_seconds: float
-    images: int
-    peak_bytes: int
-    date: str = ""
-    commit: str = ""
-    processor: str = ""
-    versions: str = ""
-    load: float = 0.0  # of the machine, over the minute before
-
-    @property
-    def taken(self) -> Turn:
-        return Turn(self.seconds, self.processor_seconds, self.images, self.peak_bytes)
+    cpu_seconds: float = 0.0  # of all threads
+    images: int = 0
+    peak_bytes: int = 0  # of the process, since it started
 
 
-def lines(row: str, role: str, taken: Taken, at: object = "") -> list[Line]:
-    """What a side took."""
-    return [
-        Line(row, role, taken.command, str(at), number, *turn)
-        for number, turn in enumerate([taken.start, *taken.turns])
-    ]
+Costs = dict[Contender, list[Repetition]]  # the first repetition is the warm-up
+CONDITIONS = ("date", "commit", "cpu", "versions", "load_average")
+COLUMNS = ("benchmark", *Contender._fields, "repetition", *Repetition._fields, *CONDITIONS)
 
 
-def sides(measured: Iterable[Line]) -> list[tuple[str, str, Taken]]:
-    """The other way round: role, `at` and what the side took, in the order in which they stand."""
-    found: dict[tuple[str, str, str], Taken] = {}
-    for line in measured:
-        key = line.role, line.at, line.command
-        if line.turn == 0:
-            found[key] = Taken(line.command, line.taken)
-        else:
-            found[key].turns.append(line.taken)
-    return [(role, at, taken) for (role, at, _), taken in found.items()]
+def conditions() -> list[str]:
+    """Where and when a benchmark runs. On a machine with a high load average, times mean little."""
+    versions = hardware.versions("keras", "tensorflow", "jax", "torch", "numpy").items()
+    listed = ", ".join(f"{name} {version}" for name, version in versions if version)
+    load = f"{os.getloadavg()[0]:.2f}"
+    return [date.today().isoformat(), hardware.commit(), hardware.processor(), listed, load]
 
 
-def read(path: Path) -> list[Line]:
-    if not path.is_file():
-        return []
-    kinds: dict[str, Any] = {field.name: field.type for field in fields(Line)}
-    with open(path, newline="", encoding="utf-8") as file:
-        return [
-            Line(**{name: kinds[name](value) for name, value in row.items()}) for row in csv.DictReader(file)
-        ]
-
-
-def replace_row(path: Path, row: str, measured: Sequence[Line], load: float) -> None:
-    """Write the lines of `row`, with where they were measured, in place of those that the file had."""
-    where = (date.today().isoformat(), machine.commit(), machine.processor(), versions(), round(load, 2))
-    kept = [line for line in read(path) if line.row != row]
+def replace(
+    path: Path, benchmark: str, costs: Mapping[Contender, list[Repetition]], conditions: list[str]
+) -> None:
+    """Write `costs` to the file `path`, instead of the earlier rows of `benchmark`."""
+    rows = list(csv.reader(path.read_text(encoding="utf-8").splitlines())) if path.is_file() else [COLUMNS]
     make_folder(path.parent)
-    with replacing(path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
+    with atomic_file(path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(field.name for field in fields(Line))
-        writer.writerows(astuple(line) for line in kept)
-        writer.writerows([*astuple(line)[: -len(where)], *where] for line in measured)
-
-
-def load() -> float:
-    """Of the machine, over the last minute: a busy one's figures say little."""
-    return os.getloadavg()[0]
-
-
-@cache
-def versions() -> str:
-    known = machine.versions(*VERSIONS)
-    return ", ".join(f"{name} {version}" for name, version in known.items() if version)
+        writer.writerows(row for row in rows if row[0] != benchmark)
+        for contender, repetitions in costs.items():
+            for number, cost in enumerate(repetitions):
+                writer.writerow([benchmark, *contender, number, *cost, *conditions])

@@ -1,0 +1,68 @@
+"""Keras's own training and distillation. The networks are kapp's, in Keras's own layers."""
+
+import time
+from typing import Any
+
+import keras
+from tyro.conf import Positional
+
+from benchmarks.workloads import BATCH_SIZE, Precision, main, random_images, serve
+from kapp import models
+
+
+def fit(
+    network: Positional[str], precision: Precision = "float32", batch_size: int = BATCH_SIZE, steps: int = 20
+) -> None:
+    """Plain `model.fit`, as in Keras's guides: the images in memory and shuffled by `fit`, no augmentation,
+    Adam, cross-entropy from logits."""
+    keras.config.set_dtype_policy(precision)
+    model = in_keras_layers(models.build(network))
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
+    serve_fit(model, batch_size, steps)
+
+
+def distill(
+    teacher: str = "deep_resnet",
+    student: str = "linear_3",
+    precision: Precision = "float32",
+    batch_size: int = BATCH_SIZE,
+    steps: int = 2,
+) -> None:
+    """`keras.distillation.Distiller` with `LogitsDistillation` by `KLDivergence` at temperature 4, half of
+    the loss from the labels as by default, Adam, the images in memory, no augmentation."""
+    keras.config.set_dtype_policy(precision)
+    distiller = keras.distillation.Distiller(
+        teacher=in_keras_layers(models.build(teacher)),
+        student=in_keras_layers(models.build(student)),
+        # An object: by its name, the default, Keras compares logits as if they were probabilities.
+        distillation_losses=keras.distillation.LogitsDistillation(4.0, keras.losses.KLDivergence()),
+    )
+    distiller.compile("adam", loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    serve_fit(distiller, batch_size, steps)
+
+
+def serve_fit(model: keras.Model, batch_size: int, steps: int) -> None:
+    images, labels = random_images(steps * batch_size)
+
+    def repeat(count: int) -> float:
+        """The seconds of training. On TensorFlow, `fit` then waits for tf.data's autotuning thread, up to as
+        long again: once per `fit`, not per epoch, and so not counted."""
+        started, end = time.perf_counter(), TrainingEnd()
+        model.fit(images[:count], labels[:count], batch_size=batch_size, verbose=0, callbacks=[end])
+        return end.time - started
+
+    serve(lambda: repeat(len(images)), len(images), before=lambda: repeat(batch_size))
+
+
+class TrainingEnd(keras.callbacks.Callback):
+    def on_train_end(self, logs: Any = None) -> None:
+        self.time = time.perf_counter()
+
+
+def in_keras_layers(network: keras.Model) -> keras.Model:
+    """The network that the saved file of `network` contains."""
+    return keras.models.model_from_json(network.to_json())
+
+
+if __name__ == "__main__":
+    main(fit, distill)

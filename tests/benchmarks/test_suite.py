@@ -1,0 +1,110 @@
+import csv
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from benchmarks import suite
+from benchmarks.__main__ import main, measure
+from benchmarks.compare import parse
+from benchmarks.results import Contender
+from benchmarks.suite import Commands, Memory
+from kapp.errors import KappError
+
+ROOT = Path(__file__).parents[2]
+CONTENDERS = [each for benchmark in (*suite.COMPARISONS, *suite.SCALINGS) for each in benchmark.contenders]
+
+
+def test_names_are_unique():
+    names = [benchmark.name for benchmark in suite.ALL]
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize(
+    "command", sorted({each.command.split(" -m ")[1].split(" --")[0] for each in CONTENDERS})
+)
+def test_every_contender_runs_a_function_of_a_workload_module(command):
+    module, function, *_ = command.split()
+    if module.endswith(".torch"):
+        pytest.importorskip("torch")
+    assert callable(getattr(import_module(module), function))
+
+
+def test_commands_begin_with_a_known_backend():
+    for contender in CONTENDERS:
+        words, environment = parse(contender.command)
+        assert words[:2] == [sys.executable, "-m"]
+        assert ".torch" in words[2] or environment["KERAS_BACKEND"] in ("tensorflow", "jax", "torch")
+
+
+def test_no_contender_is_twice_in_a_benchmark():
+    for benchmark in (*suite.COMPARISONS, *suite.SCALINGS):
+        assert len({each.command for each in benchmark.contenders}) == len(benchmark.contenders)
+
+
+def test_every_peer_has_a_target():
+    for comparison in suite.COMPARISONS:
+        assert {each.group for each in comparison.contenders} == {"kapp", *comparison.targets}
+
+
+def test_an_unknown_name_is_refused_with_the_nearest(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "linear_4"])
+    assert main() == 2
+    assert "linear_3" in capsys.readouterr().err
+
+
+def test_a_failed_benchmark_is_reported_and_the_others_are_kept(tmp_path, capsys):
+    class Failing:
+        name = "failing"
+
+        def measure(self, repetitions, report):
+            raise KappError("a contender failed")
+
+    quick = Commands("quick", "a quick one", [Contender("kapp", "python -c 'print(1)'")], 0.5)
+    assert measure([Failing(), quick], repetitions=2, path=tmp_path / "rows.csv") == 1
+    assert "failing failed: a contender failed" in capsys.readouterr().err
+    with open(tmp_path / "rows.csv", newline="") as file:
+        rows = [(row["benchmark"], row["repetition"]) for row in csv.DictReader(file)]
+    assert rows == [("quick", "0"), ("quick", "1"), ("quick", "2")]
+
+
+def test_commands_of_a_repetition_share_a_new_cache():
+    count = 'import os; d = os.environ["KAPP_DATA_DIR"]; open(d + "/x", "a").write("x"); '
+    first, second = (
+        Contender(name, f"python -c '{count}assert len(open(d + \"/x\").read()) == {size}'")
+        for name, size in (("first", 1), ("second", 2))
+    )
+    costs = Commands("twice", "two commands", [first, second], 1.0).measure(2, lambda line: None)
+    assert [len(each) for each in costs.values()] == [3, 3]
+
+
+def test_help_imports_neither_keras_nor_a_backend():
+    words = [sys.executable, "-X", "importtime", "-m", "benchmarks", "--help"]
+    process = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+    assert process.returncode == 0
+    assert not any(f"| {name}\n" in process.stderr for name in ("keras", "tensorflow", "torch", "pandas"))
+
+
+@pytest.mark.slow  # six processes with Keras
+def test_memory_measures_peaks_and_counts_the_minimum():
+    memory = Memory(train_images=1400, test_images=100, teacher="4c-gap-10fc")
+    costs = memory.measure(1, lambda line: None)
+    sizes = {
+        group: [cost.peak_bytes for contender, (cost,) in costs.items() if contender.group == group]
+        for group in ("imports", "peak", "required")
+    }
+    assert [len(each) for each in sizes.values()] == [1, 2, 4]
+    assert sizes["required"][0] == 1500 * (32 * 32 * 3 + 4)
+    assert min(sizes["peak"]) > sizes["imports"][0] + sizes["required"][2]
+
+
+@pytest.mark.slow  # four processes that train
+def test_a_second_start_follows_the_first():
+    startup = next(each for each in suite.COMMANDS if each.name == "startup")
+    costs = startup.measure(1, lambda line: None)
+    assert [(contender.group, len(each)) for contender, each in costs.items()] == [
+        ("first", 2),
+        ("second", 2),
+    ]
