@@ -1,8 +1,8 @@
-# make demo   see a linear net learn from a residual one (three minutes on two CPU cores)
-# make transfer-demo   what a trained net gives two small data sets, one like its own and one unlike (as long)
-# make test   the tests
-# make check  linters and types
-# make bench  kapp beside its peers: reports/performance/, in 25 minutes on two idle cores
+# make demo           a linear student learns from a residual teacher (three minutes on two CPU cores)
+# make transfer-demo  a pretrained network on two small data sets: one is like its own, one is not (three minutes)
+# make test           the tests, and the examples of the docstrings
+# make check          linters and types
+# make bench          kapp compared with its peers: reports/performance (25 minutes on two idle cores)
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -16,14 +16,14 @@ transfer-demo: .venv/installed
 	$(BIN)/python -m kapp.recipes.transfer --model shallow_resnet --source shapes --target shapes:near shapes:far --quick
 
 test: .venv/installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(TESTFLAGS)
 
 check: .venv/installed
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-# Its peers need the other backends, whatever .venv was made with.
+# The peers need the other backends.
 bench: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,jax,torch]'
 	$(BIN)/python -m benchmarks
@@ -38,4 +38,4 @@ EXTRAS ?= dev
 	@touch $@
 
 clean:
-	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv build dist .coverage* *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,3 +1,3 @@
-"""kapp: does an image classifier need depth, convolution, pooling, pre-training? Ask by experiment."""
+"""kapp: do image classifiers need depth, convolution, pooling, pretraining? Experiments with Keras 3."""
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""Dataclass config <-> command line."""
+"""Command lines: from flags to a config, and from errors to an exit status."""
 
 import dataclasses
 import json
@@ -12,44 +12,50 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
-from kapp import processes
-from kapp.errors import Failure, WrongValue, unknown
+from kapp import distributed
+from kapp.errors import ConfigError, KappError, unknown
 
 Config = TypeVar("Config")
-UNREAD = 128 + 13  # the status of a process that SIGPIPE ended
+BROKEN_PIPE_STATUS = 128 + 13  # as if SIGPIPE had ended the process
 BACKENDS = ("tensorflow", "jax", "torch")
-# What config.json holds beside the settings: which recipe, where, and on what they ran.
+# Keys of config.json that are no settings.
 NOT_A_SETTING = ("recipe", "backend", "data_sha256", "teachers_sha256", "source_sha256")
 
 
 def run(config_type: type[Config], main: Callable[[Config], Any], arguments: Sequence[str] | None = None):
-    """Run `main` on the config that the command line describes, and end the process with its status:
-    0; 1 for a failure; 2 for a wrong value; 130 when interrupted.
+    """Run `main` on the config that the command line describes.
 
-    `config_type` is a dataclass; its `check()` refuses wrong values before Keras is imported, and its
-    `interrupted` says what becomes of what was begun.
+    The process exits with status 0, 1 after a failure (`KappError`), 2 after a wrong value (`ConfigError`),
+    or 130 when it is interrupted.
+
+    Args:
+        config_type: a dataclass. Its `check()` refuses wrong values before Keras is imported. Its
+            `interrupted`, where it has one, is the sentence printed after Ctrl-C.
+        main: called with the config.
+        arguments: the words of the command line; `sys.argv[1:]` by default.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        with while_read():
+        with exit_on_broken_pipe():
             config = parse(config_type, arguments)
             config.check()  # type: ignore[attr-defined]
             main(config)
-    except (WrongValue, Failure) as error:
+    except (ConfigError, KappError) as error:
         print(f"kapp: {error}", file=sys.stderr)
-        processes.leave(2 if isinstance(error, WrongValue) else 1)
+        distributed.exit_now(2 if isinstance(error, ConfigError) else 1)
     except KeyboardInterrupt:
-        what_now = getattr(config_type, "interrupted", "No file is left half written.")
-        print(f"\nkapp: interrupted. {what_now}", file=sys.stderr)
+        way_out = getattr(config_type, "interrupted", "No file is left half written.")
+        print(f"\nkapp: interrupted. {way_out}", file=sys.stderr)
         sys.exit(130)
 
 
 def parse(config_type: type[Config], arguments: Sequence[str]) -> Config:
-    """The config that `arguments` describe. `--config FILE` gives other defaults, as in a run's config.json;
-    flags beside it win.
+    """The config that `arguments` describe.
+
+    `--config FILE`, such as a run's config.json, sets other defaults; flags override them.
 
     Raises:
-        WrongValue: the file isn't a config of this recipe.
+        ConfigError: the file isn't a config of this recipe.
         SystemExit: a wrong flag (status 2) or --help (status 0), after printing.
     """
     import tyro
@@ -58,10 +64,10 @@ def parse(config_type: type[Config], arguments: Sequence[str]) -> Config:
     if "--config" in arguments:
         at = arguments.index("--config")
         if at + 1 == len(arguments):
-            raise WrongValue("--config needs a file, such as a run's config.json.")
-        # As flags, so that they are checked as flags are; the last one given wins.
-        held = _flags(config_type, Path(arguments[at + 1]))
-        arguments = [*held, *arguments[:at], *arguments[at + 2 :]]
+            raise ConfigError("--config needs a file, such as a run's config.json.")
+        # As flags, so that they are checked as flags are; the last of two equal flags counts.
+        defaults = _flags(config_type, Path(arguments[at + 1]))
+        arguments = [*defaults, *arguments[:at], *arguments[at + 2 :]]
     module = sys.modules[config_type.__module__]
     name = module.__spec__.name if module.__spec__ else module.__name__
     return tyro.cli(
@@ -69,32 +75,42 @@ def parse(config_type: type[Config], arguments: Sequence[str]) -> Config:
         prog=f"python -m {name}" + getattr(config_type, "word", ""),
         args=arguments,
         description=module.__doc__,
+        config=(tyro.conf.OmitArgPrefixes,),  # a setting's flag is its name, in whichever record it stands
     )
 
 
+def flatten(config: Any) -> dict[str, Any]:
+    """The settings of the dataclass `config` and of the records in it, by the names of their flags."""
+    values: dict[str, Any] = {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        values |= flatten(value) if dataclasses.is_dataclass(value) else {field.name: value}
+    return values
+
+
 def as_json(config: Any) -> dict[str, Any]:
-    """The dataclass `config` as JSON-ready values."""
+    """The settings of `config`, flat, as JSON values."""
+    return {name: _json_value(value) for name, value in flatten(config).items()}
 
-    def plain(value: Any) -> Any:
-        if isinstance(value, tuple):
-            return [plain(each) for each in value]
-        # JSON has no word for infinity; float("inf") reads this one.
-        return str(value) if isinstance(value, Path) or value == math.inf else value
 
-    return {name: plain(value) for name, value in dataclasses.asdict(config).items()}
+def _json_value(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_json_value(each) for each in value]
+    # JSON has no infinity; float("inf") reads this string.
+    return str(value) if isinstance(value, Path) or value == math.inf else value
 
 
 def backend() -> str:
     """The Keras backend that KERAS_BACKEND chooses, TensorFlow by default.
 
     Raises:
-        WrongValue: it names none, or one that isn't installed.
+        ConfigError: it names none, or one that isn't installed.
     """
     name = os.environ.get("KERAS_BACKEND") or "tensorflow"
     if name not in BACKENDS:
         raise unknown("KERAS_BACKEND", name, BACKENDS)
     if find_spec(name) is None:
-        raise WrongValue(f"KERAS_BACKEND is {name}, which isn't installed: pip install {name}.")
+        raise ConfigError(f"KERAS_BACKEND is {name}, which isn't installed: pip install {name}.")
     return name
 
 
@@ -108,10 +124,10 @@ def _flags(config_type: type, path: Path) -> list[str]:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or error
-        raise WrongValue(f"--config {path}: {why}. Give it a run's config.json.") from error
+        raise ConfigError(f"--config {path}: {why}. Give it a run's config.json.") from error
     if not isinstance(values, dict):
-        raise WrongValue(f"--config {path} isn't a run's config.json.")
-    names = [field.name for field in dataclasses.fields(config_type)]
+        raise ConfigError(f"--config {path} isn't a run's config.json.")
+    names = _flag_names(config_type)
     flags: list[str] = []
     for name, value in values.items():
         if name in NOT_A_SETTING or value is None:
@@ -126,12 +142,20 @@ def _flags(config_type: type, path: Path) -> list[str]:
     return flags
 
 
+def _flag_names(config_type: type) -> list[str]:
+    names: list[str] = []
+    for field in dataclasses.fields(config_type):
+        record = type(field.default) if dataclasses.is_dataclass(field.default) else None
+        names += _flag_names(record) if record else [field.name]
+    return names
+
+
 def start_keras(name: str | None = None) -> None:
-    """Import Keras on the backend `name`, by default the chosen one, without the chatter of its start."""
+    """Import Keras on the backend `name` (default: that of KERAS_BACKEND), without its start-up messages."""
     os.environ["KERAS_BACKEND"] = name or backend()
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # two networks scored in a row aren't a mistake
-    # Keras takes a second to import scikit-learn, which sweeps bring, for wrappers that kapp has no use for.
-    with quiet(), absent("sklearn"):
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns when two networks are scored
+    # Keras imports an installed scikit-learn for wrappers that kapp does not use: 0.9 s of CPU time.
+    with suppress_stderr(), absent("sklearn"):
         import keras
 
         keras.ops.zeros(())  # finds the devices
@@ -139,11 +163,11 @@ def start_keras(name: str | None = None) -> None:
 
 @contextmanager
 def absent(package: str) -> Iterator[None]:
-    """Have imports of `package` fail as if it weren't installed, unless it is imported already."""
+    """Make imports of `package` fail as if it weren't installed, unless it is imported already."""
     if package in sys.modules:
         yield
         return
-    sys.modules[package] = None  # type: ignore[assignment]  # as Python's documentation says
+    sys.modules[package] = None  # type: ignore[assignment]  # documented: ModuleNotFoundError
     try:
         yield
     finally:
@@ -151,23 +175,25 @@ def absent(package: str) -> Iterator[None]:
 
 
 @contextmanager
-def while_read() -> Iterator[None]:
-    """End the process without a word, as other tools do, once nobody reads on: `kapp ... | head`."""
+def exit_on_broken_pipe() -> Iterator[None]:
+    """End the process silently, as other tools do, when its output pipe is closed: `kapp ... | head`."""
     try:
         try:
             yield
         finally:
             sys.stdout.flush()
     except BrokenPipeError:
-        with open(os.devnull, "w") as nowhere:  # or Python complains of what it still holds
+        with open(os.devnull, "w") as nowhere:  # else Python prints an error when it flushes its buffer
             os.dup2(nowhere.fileno(), sys.stdout.fileno())
-        sys.exit(UNREAD)
+        sys.exit(BROKEN_PIPE_STATUS)
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """Drop what is written to standard error, by native code too: TensorFlow's start-up lines heed no
-    log level, and its later ones the one that it was imported with. An exception still comes through."""
+def suppress_stderr() -> Iterator[None]:
+    """Drop what is written to standard error, by native code too. Exceptions still propagate.
+
+    TensorFlow's start-up messages ignore its log level.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     sys.stderr.flush()
     kept = os.dup(2)

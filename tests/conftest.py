@@ -1,4 +1,4 @@
-"""What all tests share: one Keras backend a process, by KERAS_BACKEND, and a data cache of their own."""
+"""Fixtures that the tests share: a tiny data set, and recipes as processes."""
 
 import os
 import subprocess
@@ -7,18 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ["KERAS_HOME"] = os.environ.get("KERAS_HOME", "/nonexistent")  # nobody's keras.json
-
-
-@pytest.fixture(scope="session", autouse=True)
-def data_cache(tmp_path_factory) -> Path:
-    """Where data sets are cached, for this process and those that it starts."""
-    folder = tmp_path_factory.mktemp("data")
-    os.environ["KAPP_DATA_DIR"] = str(folder)
-    return folder
 
 
 @pytest.fixture(scope="session")

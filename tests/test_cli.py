@@ -4,26 +4,24 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from importlib import import_module
-from pathlib import Path
 
 import pytest
 
 from kapp import cli
-from kapp.errors import WrongValue
+from kapp.errors import ConfigError
 from kapp.recipes import distill, train
 
 
 def test_a_runs_config_file_runs_it_again_and_flags_win(tmp_path):
     path = tmp_path / "config.json"
-    config = distill.Config(
-        teacher=("teacher_1", "deep_resnet"), epochs=3, out=Path("x"), flip=False, learning_rate=2e-5
-    ).resolved()
+    flags = "--teacher teacher_1 deep_resnet --epochs 3 --out x --no-flip --learning-rate 2e-5"
+    settings = cli.parse(distill.Config, flags.split()).resolved()
     path.write_text(
-        json.dumps({"recipe": "distill", "backend": "jax", "data_sha256": "", **cli.as_json(config)})
+        json.dumps({"recipe": "distill", "backend": "jax", "data_sha256": "", **cli.as_json(settings)})
     )
-    assert cli.parse(distill.Config, ["--config", str(path)]) == config
-    assert cli.parse(distill.Config, [f"--config={path}", "--epochs", "9"]).epochs == 9
-    assert cli.parse(distill.Config, ["--flip", f"--config={path}"]).flip
+    assert cli.parse(distill.Config, ["--config", str(path)]).resolved() == settings
+    assert cli.parse(distill.Config, [f"--config={path}", "--epochs", "9"]).hparams.epochs == 9
+    assert cli.parse(distill.Config, ["--flip", f"--config={path}"]).augmentation.flip
 
 
 @pytest.mark.parametrize(
@@ -39,7 +37,7 @@ def test_a_file_that_is_no_config_is_refused(tmp_path, text, message):
     path = tmp_path / "config.json"
     if text is not None:
         path.write_text(text)
-    with pytest.raises(WrongValue, match=message):
+    with pytest.raises(ConfigError, match=message):
         cli.parse(train.Config, ["--config", str(path)])
 
 
@@ -56,12 +54,12 @@ def test_a_setting_of_the_wrong_type_is_refused_as_a_flag_would_be(tmp_path, cap
     ("model", "epochs"), [("teacher_1", 250), ("linear_3", 75), ("all_cnn_c", 350), ("64fc-10fc", 75)]
 )
 def test_training_lasts_as_long_as_in_the_models_paper(model, epochs):
-    assert train.Config(model=model).resolved().epochs == epochs
+    assert train.Config(model=model).resolved().hparams.epochs == epochs
 
 
-def test_distillation_lasts_as_long_as_in_paper_d():
+def test_distillation_lasts_as_long_as_ratusznik_et_al():
     config = distill.Config(student="shallow_resnet").resolved()
-    assert (config.epochs, config.baseline_epochs) == (200, 75)
+    assert (config.hparams.epochs, config.baseline_epochs) == (200, 75)
 
 
 @dataclass
@@ -73,14 +71,14 @@ class Empty:
 
 
 @pytest.mark.parametrize(
-    ("recipe", "said"),
+    ("recipe", "message"),
     [
-        (name, "The same command goes on from the last whole epoch.")
+        (name, "The same command resumes after the last whole epoch.")
         for name in ("train", "distill", "transfer")
     ]
     + [(name, "No file is left half written.") for name in ("export", "evaluate", "report")],
 )
-def test_an_interrupted_command_says_what_becomes_of_what_it_began(capsys, monkeypatch, recipe, said):
+def test_an_interrupted_command_says_what_becomes_of_its_files(capsys, monkeypatch, recipe, message):
     def main(config):
         raise KeyboardInterrupt
 
@@ -89,7 +87,7 @@ def test_an_interrupted_command_says_what_becomes_of_what_it_began(capsys, monke
     with pytest.raises(SystemExit) as end:
         cli.run(config_type, main, [])
     assert end.value.code == 130
-    assert capsys.readouterr().err == f"\nkapp: interrupted. {said}\n"
+    assert capsys.readouterr().err == f"\nkapp: interrupted. {message}\n"
 
 
 @pytest.mark.parametrize(
@@ -128,7 +126,7 @@ def test_help_and_wrong_flags_need_no_keras(recipe):
         assert done.returncode == status, done.stderr.decode()
 
 
-def test_keras_starts_without_what_kapp_has_no_use_for():
+def test_keras_starts_without_scikit_learn():
     program = "import sys; from kapp import cli; cli.start_keras(); print('sklearn' in sys.modules)"
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert ran.stdout.split() == ["False"]

@@ -1,7 +1,5 @@
-"""docs/own-teacher.md, run as it stands: a foreign teacher, a folder of pictures, a shipped student."""
+"""The pages: docs/own-teacher.md as it is written; the commands, flags, modules and links of all pages."""
 
-import json
-import os
 import re
 import subprocess
 import sys
@@ -13,37 +11,38 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kapp import recipes
-from kapp.data import shapes
-from kapp.runs import Run
+from kapp import recipes, records
+from kapp.data.sources import shapes
+from kapp.run_folder import Run
 
 ROOT = Path(__file__).parents[1]
-GUIDE = ROOT / "docs" / "own-teacher.md"
+FOLDERS = (ROOT, ROOT / "kapp", ROOT / "kapp" / "layers")  # of which pages name modules
+FLAG = re.compile(r"--[a-z][a-z-]+")
 CLASSES = 3
 COUNTS = {"train": 480, "test": 90}
 
 
-def drawn(part: str) -> tuple[np.ndarray, np.ndarray]:
-    """Pictures of three of the embedded set's shapes, 32x32."""
+def draw(part: str) -> tuple[np.ndarray, np.ndarray]:
+    """Images of three of the embedded set's shapes, 32x32, and their labels."""
     images, labels = shapes.draw("shapes", 10 * COUNTS[part], seed=["train", "test"].index(part))
-    kept = np.flatnonzero(labels < CLASSES)[: COUNTS[part]]
-    return images[kept], labels[kept]
+    selected = np.flatnonzero(labels < CLASSES)[: COUNTS[part]]
+    return images[selected], labels[selected]
 
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory) -> Path:
-    """What a user has: pictures/ and mine.keras, a classifier of 24x24 images from -1 to 1."""
+    """The user's files: images/, and mine.keras, a classifier of 24x24 images from -1 to 1."""
     keras.utils.set_random_seed(0)
     folder = tmp_path_factory.mktemp("guide")
     for part in COUNTS:
-        for i, (image, label) in enumerate(zip(*drawn(part))):
-            path = folder / "pictures" / part / shapes.CLASSES["shapes"][label] / f"{i}.png"
+        for i, (image, label) in enumerate(zip(*draw(part))):
+            path = folder / "images" / part / shapes.CLASSES["shapes"][label] / f"{i}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(image).save(path)
     names = sorted(shapes.CLASSES["shapes"][:CLASSES])
-    images, labels = drawn("train")
+    images, labels = draw("train")
     labels = np.array([names.index(shapes.CLASSES["shapes"][label]) for label in labels])
-    seen = np.stack([np.asarray(Image.fromarray(image).resize((24, 24))) for image in images]) / 127.5 - 1
+    inputs = np.stack([np.asarray(Image.fromarray(image).resize((24, 24))) for image in images]) / 127.5 - 1
     teacher = keras.Sequential(
         [
             keras.Input((24, 24, 3)),
@@ -55,52 +54,66 @@ def workplace(tmp_path_factory) -> Path:
         ]
     )
     teacher.compile(keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy")
-    teacher.fit(seen, labels, epochs=12, batch_size=24, verbose=0)
+    teacher.fit(inputs, labels, epochs=12, batch_size=24, verbose=0)
     teacher.save(folder / "mine.keras")
     return folder
 
 
-def blocks() -> list[list[str]]:
-    """The guide's commands, in its order, up to where it goes on to other ways."""
-    text = GUIDE.read_text(encoding="utf-8").partition("## More ways")[0]
-    found = re.findall(r"```python\n(.*?)```|^    python -m ([^\n]+)$", text, re.DOTALL | re.MULTILINE)
-    return [["-c", code] if code else ["-m", *words.split()] for code, words in found]
+def steps() -> list[list[str]]:
+    """The Python arguments of the page's code blocks, up to its further settings."""
+    text = (ROOT / "docs" / "own-teacher.md").read_text(encoding="utf-8").partition("## More settings")[0]
+    blocks = re.findall(r"```python\n(.*?)```|^    python -m ([^\n]+)$", text, re.DOTALL | re.MULTILINE)
+    return [["-c", code] if code else ["-m", *command.split()] for code, command in blocks]
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="it stands for the default backend")
-def test_the_guide_leads_from_a_foreign_teacher_to_a_shipped_student(workplace):
-    steps = blocks()
-    assert len(steps) == 5
-    for words in steps:
-        done = subprocess.run(
-            [sys.executable, *words], cwd=workplace, env=os.environ, capture_output=True, text=True
-        )
-        assert done.returncode == 0, f"{words}\n{done.stderr}"
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="the page assumes the default backend")
+def test_own_teacher_page(workplace):
+    assert len(steps()) == 5
+    for arguments in steps():
+        done = subprocess.run([sys.executable, *arguments], cwd=workplace, capture_output=True, text=True)
+        assert done.returncode == 0, f"{arguments}\n{done.stderr}"
 
-    student = Run(workplace / "student")
-    assert student.result["teachers"] == ["teacher"]
+    student = Run(workplace / "student").result
+    assert student.teachers == ("teacher",)
     assert (workplace / "student" / "export" / "saved_model" / "manifest.json").is_file()
-    teacher, shipped = (
-        json.loads((workplace / f"{name}-evaluation" / "evaluation.json").read_text())
+    teacher, export = (
+        records.read(records.Evaluation, workplace / f"{name}-evaluation" / "evaluation.json", "")
         for name in ("teacher", "student")
     )
-    assert teacher["model"]["accuracy"] > 0.5  # of three classes: resized and rescaled as it was trained
-    assert shipped["model"]["accuracy"] == pytest.approx(student.result["test_accuracy"], abs=0.012)
-    assert shipped["against"]["accuracy"] == teacher["model"]["accuracy"]
-    assert shipped["comparison"]["agreement"] > 0.5
+    assert teacher.model.accuracy > 0.5  # of three classes: it gets images of its own size and scale
+    assert export.model.accuracy == pytest.approx(student.test_accuracy, abs=0.012)
+    assert export.compared_with.accuracy == teacher.model.accuracy
+    assert export.comparison.agreement > 0.5
 
 
-def test_the_readmes_table_has_every_command():
-    table = (
-        (ROOT / "README.md").read_text(encoding="utf-8").partition("## Commands")[2].partition("\n\n- ")[0]
-    )
-    commands = {module.name for module in iter_modules(recipes.__path__)} - {"__main__", "settings"}
-    assert set(re.findall(r"^\| `kapp (\w+) ", table, re.MULTILINE)) == commands
+def commands() -> set[str]:
+    """The names of all recipes."""
+    return {module.name for module in iter_modules(recipes.__path__)} - {"__main__", "settings"}
 
 
-def test_no_page_links_to_what_is_not_there():
-    """In a fresh checkout this also tells what was never committed."""
+def test_readme_lists_every_command():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"^\| `kapp (\w+) ", text, re.MULTILINE)) == commands()
+
+
+def test_pages_name_only_existing_flags():
+    flags = {"--help"}
+    for command in ("report", "export", "evaluate", "sweep train", "sweep distill", "sweep transfer"):
+        words = [sys.executable, "-m", *f"kapp.recipes.{command} --help".split()]
+        flags |= set(FLAG.findall(subprocess.run(words, capture_output=True, text=True, check=True).stdout))
+    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        assert set(FLAG.findall(page.read_text(encoding="utf-8"))) <= flags, page
+
+
+def test_pages_name_only_existing_modules():
+    for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")):
+        modules = re.findall(r"`([\w/]+\.py)`", page.read_text(encoding="utf-8"))
+        assert [each for each in modules if not any((at / each).exists() for at in FOLDERS)] == [], page
+
+
+def test_pages_link_only_to_existing_files():
+    """In a fresh clone this also fails for files that were never committed."""
     for page in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "reports").rglob("*.md")):
         links = re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8"))
         assert [link for link in links if not (page.parent / link).exists()] == [], page

@@ -1,11 +1,19 @@
-"""Keras callbacks, one a file."""
+"""Keras callbacks, one per file."""
 
-from kapp.callbacks.dead_loss import DeadLoss
-from kapp.callbacks.divergence import Divergence
-from kapp.callbacks.epoch_answers import EpochAnswers
-from kapp.callbacks.exact_resume import ExactResume
-from kapp.callbacks.metrics_file import MetricsFile
+from kapp.callbacks.constant_output import StopOnConstantOutput
+from kapp.callbacks.load_teacher_logits import LoadTeacherLogits
+from kapp.callbacks.metrics_csv import MetricsCSV
+from kapp.callbacks.non_finite_loss import StopOnNonFiniteLoss
 from kapp.callbacks.progress import Progress
-from kapp.callbacks.speed import Speed
+from kapp.callbacks.resume_checkpoint import ResumeCheckpoint
+from kapp.callbacks.throughput import Throughput
 
-__all__ = ["DeadLoss", "Divergence", "EpochAnswers", "ExactResume", "MetricsFile", "Progress", "Speed"]
+__all__ = [
+    "LoadTeacherLogits",
+    "MetricsCSV",
+    "Progress",
+    "ResumeCheckpoint",
+    "StopOnConstantOutput",
+    "StopOnNonFiniteLoss",
+    "Throughput",
+]

@@ -1,22 +1,21 @@
-"""Networks: a name or a notation to a functional Keras model. Importing this package imports no Keras."""
+"""Networks: a name or a notation -> functional Keras model. Importing this package imports no Keras."""
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from kapp.errors import WrongValue
-from kapp.models.catalogue import find, names
-from kapp.models.departures import departed
-from kapp.papers import all_convolutional
+from kapp.errors import ConfigError
+from kapp.models.code_variants import apply_code_variants
+from kapp.models.notation import scale
+from kapp.models.registry import get_spec, names
+from kapp.papers import hu
 
 if TYPE_CHECKING:
     import keras
 
-    from kapp.models.pooling import PNormPooling2D
+__all__ = ["build", "get_spec", "names"]
 
-__all__ = ["PNormPooling2D", "build", "find", "names"]
-
-# CIFAR-10's training images, per channel, in units of 0 to 255 (paper A, section 3.1).
+# CIFAR-10's training images, per channel, in units of 0 to 255 (Hu 2018, section 3.1).
 CIFAR10_MEAN = (125.3, 123.0, 113.9)
 CIFAR10_STD = (51.6, 50.8, 51.3)
 
@@ -30,52 +29,50 @@ def build(
     mean: Sequence[float] = CIFAR10_MEAN,
     std: Sequence[float] = CIFAR10_STD,
     pooling_norm: float = math.inf,
-    departures: Sequence[str] = (),
+    code_variants: Sequence[str] = (),
     seed: int = 0,
 ) -> "keras.Model":
-    """A new network: images (n, height, width, channels), 0 to 255, to logits (n, classes).
+    """Returns a new model: images (n, height, width, channels), 0 to 255, to logits (n, classes).
 
     Args:
-        name: of the catalogue (`names()`), or a notation such as 512fc^2-10fc.
-        width: multiplies every layer's filters or units but the classes.
-        mean, std: of the images to come, per channel, in units of 0 to 255; kept inside the network.
-        pooling_norm: p of every pooling, at least 1 (equation 1 of paper A); infinity is max pooling.
-        departures: of paper A's code from the published network: relu_logits, corner, dropout (see
-            `kapp.models.departures`); only for the networks that it trains.
+        name: of the registry (`names()`), or a notation such as 512fc^2-10fc.
+        classes: number of classes, at least 2.
+        width: multiplies the filters and units of each layer but the output layer.
+        image_shape: height, width and channels, in pixels.
+        mean: of the training images, per channel, in units of 0 to 255; part of the model.
+        std: standard deviation, likewise.
+        pooling_norm: p of each pooling, at least 1 (equation 1 of Springenberg et al. 2014); infinity is max
+            pooling.
+        code_variants: builds the network as in Hu 2018's code: relu_logits, corner, dropout (see
+            `kapp.models.code_variants`); only for the networks of that paper.
         seed: of the initial weights and of dropout.
 
     Raises:
-        WrongValue: unknown name, width not above 0, fewer than 2 classes, p below 1, an image too small,
-            a departure that the network has none of.
-    """
-    entry = find(name)
-    if not width > 0:
-        raise WrongValue(f"width is {width}: it must be above 0 (1 is the paper's size).")
-    if classes < 2:
-        raise WrongValue(f"classes is {classes}: a classifier needs at least 2.")
-    if departures and name not in all_convolutional.models():
-        raise WrongValue(
-            f"{name} has no departures: paper A's code trains {', '.join(all_convolutional.models())}."
-        )
-    from kapp.models import networks, notation
+        ConfigError: the name or a code variant is unknown, `width` isn't above 0, there are fewer than 2
+            classes, p is below 1, or the images are too small.
 
-    steps = departed(name, notation.scale(entry.steps, width, classes), departures)
-    return networks.network(
-        steps,
+    Example:
+
+    >>> build("linear_3", classes=3, width=0.01).output_shape
+    (None, 3)
+    """
+    spec = get_spec(name)
+    if not width > 0:
+        raise ConfigError(f"width is {width}: it must be above 0 (1 is the paper's size).")
+    if classes < 2:
+        raise ConfigError(f"classes is {classes}: a classifier needs at least 2.")
+    if code_variants and name not in hu.models():
+        raise ConfigError(f"{name} has no code variants: Hu 2018's code trains {', '.join(hu.models())}.")
+    from kapp.models.builder import build_model
+
+    return build_model(
+        apply_code_variants(name, scale(spec.layers, width, classes), code_variants),
         image_shape=image_shape,
         mean=mean,
         std=std,
-        residual=entry.residual,
-        normalised=entry.normalised,
+        residual=spec.residual,
+        batch_norm=spec.batch_norm,
         pooling_norm=pooling_norm,
         seed=seed,
-        name=entry.name if name in names() else "network",
+        name=spec.name if name in names() else "network",
     )
-
-
-def __getattr__(name: str) -> Any:
-    if name == "PNormPooling2D":
-        from kapp.models.pooling import PNormPooling2D
-
-        return PNormPooling2D
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

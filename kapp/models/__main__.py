@@ -1,7 +1,7 @@
-"""Print the catalogue, with each network's parameters and FLOPs counted from the built model.
+"""Print the registry, with the parameters and FLOPs of each network, counted from the built model.
 
 python -m kapp.models              every network
-python -m kapp.models linear_3     one of them, or a notation, layer by layer
+python -m kapp.models linear_3     one network, or a notation, layer by layer
 """
 
 from dataclasses import dataclass
@@ -10,41 +10,43 @@ from typing import Annotated
 import tyro
 
 from kapp import cli, models
-from kapp.errors import WrongValue
-from kapp.models.catalogue import ENTRIES
+from kapp.errors import ConfigError
+from kapp.models.registry import SPECS
 
 
 @dataclass(frozen=True)
 class Config:
     name: Annotated[str | None, tyro.conf.Positional] = None
-    """A network, or a notation such as 512fc^2-10fc (default: list them all)."""
+    """A network, or a notation such as 512fc^2-10fc (default: list all networks)."""
     width: float = 1.0
+    """Multiplies the filters and units of each layer."""
     classes: int = 10
+    """The number of classes."""
 
     def check(self) -> None:
         if self.name is not None:
-            models.find(self.name)
+            models.get_spec(self.name)
         if not self.width > 0 or self.classes < 2:
-            raise WrongValue(f"width is {self.width}, classes {self.classes}: above 0, and at least 2.")
+            raise ConfigError(f"width is {self.width}, classes {self.classes}: above 0, and at least 2.")
 
 
 def main(config: Config) -> None:
     cli.start_keras()
-    from kapp.models.networks import flops
+    from kapp.models.flops import count_flops
 
     if config.name is not None:
         models.build(config.name, config.classes, config.width).summary(line_length=100)
         return
-    for entry in ENTRIES:
-        network = models.build(entry.name, config.classes, config.width)
-        print(f"{entry.name}: {entry.paper_name} ({entry.source})")
-        print(f"    {entry.printed or entry.notation}")
-        if entry.printed:
-            skip = ", skip over each two convolutions" if entry.residual else ""
-            print(f"    built as {entry.notation}{skip}")
+    for spec in SPECS:
+        model = models.build(spec.name, config.classes, config.width)
+        print(f"{spec.name}: {spec.paper_name} ({spec.source})")
+        print(f"    {spec.printed_notation or spec.notation}")
+        if spec.printed_notation:
+            skip = ", skip over each two convolutions" if spec.residual else ""
+            print(f"    built as {spec.notation}{skip}")
         print(
-            f"    {network.count_params():,} parameters ({entry.reported_parameters} reported), "
-            f"{(flops(network) or 0) / 1e6:,.0f} MFLOPs an image\n"
+            f"    {model.count_params():,} parameters ({spec.reported_parameters} reported), "
+            f"{(count_flops(model) or 0) / 1e6:,.0f} MFLOPs an image\n"
         )
 
 

@@ -1,8 +1,8 @@
-"""The papers' notation for networks: text -> steps.
+"""The papers' notation for networks: text -> layer specs.
 
 Words are joined by `-`:
 
-    64c         a 3x3 convolution with 64 filters, padded, stride 1
+    64c         3x3 convolution with 64 filters, padded, stride 1
     96c5x5      another kernel
     96c/2       another stride
     192cv       unpadded ("valid"); `192cp3` padded by 3 pixels on each side
@@ -10,26 +10,26 @@ Words are joined by `-`:
     ap6x6       6x6 average pooling, stride 6, unpadded
     gap         global average pooling
     d0.2        dropout with probability 0.2; `sd0.2` drops whole channels
-    relu        after the classes only: elsewhere it goes without saying
-    1200fc      a fully connected layer of 1200 units
+    relu        after the output layer only: it follows each hidden layer by default
+    1200fc      fully connected layer of 1200 units
     64c^8       the word eight times
 
-`c`, `fc`, `mp` and `^` are as tables 1 and 2 of paper D print them; the rest says what the papers say
-in prose. The last counted word (`10fc`, `10c1x1`) holds the classes: it yields the logits.
+`c`, `fc`, `mp` and `^` are as in tables 1 and 2 of Ratusznik et al.; the papers say the rest in prose. The
+last `fc` or `c` (`10fc`, `10c1x1`) is the output layer: its units are the classes, its outputs the logits.
 """
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from kapp.errors import WrongValue
+from kapp.errors import ConfigError
 
 
 @dataclass(frozen=True)
 class Convolution:
     filters: int
-    kernel: int = 3
-    stride: int = 1
+    kernel_size: int = 3
+    strides: int = 1
     padding: int | None = None  # pixels on each side; None: as many as keep the map's size at stride 1
 
 
@@ -40,14 +40,14 @@ class Dense:
 
 @dataclass(frozen=True)
 class Pooling:
-    size: int = 2
-    stride: int = 2
-    padded: bool = True  # where windows overlap: to cover the map's edge
+    pool_size: int = 2
+    strides: int = 2
+    padded: bool = True  # to cover the edge of the map, if windows overlap
 
 
 @dataclass(frozen=True)
 class AveragePooling:
-    size: int
+    pool_size: int
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,8 @@ class Relu:
     pass
 
 
-Step = Convolution | Dense | Pooling | AveragePooling | GlobalAveragePooling | Dropout | Relu
+LayerSpec = Convolution | Dense | Pooling | AveragePooling | GlobalAveragePooling | Dropout | Relu
+LayerSpecs = tuple[LayerSpec, ...]
 
 _COUNT = r"([1-9]\d*)"
 _KERNEL = rf"(?:{_COUNT}x{_COUNT})?"
@@ -82,92 +83,106 @@ FORMS = (
 )
 
 
-def parse(notation: str) -> tuple[Step, ...]:
-    """The steps of `notation`, one a layer, from the image to the logits.
+def parse(notation: str) -> LayerSpecs:
+    """Returns the layers of `notation`, from the image to the logits.
 
     Raises:
-        WrongValue: a word isn't of the forms above, or no `fc` or `c` is there to yield the logits.
+        ConfigError: a word has none of the forms above, or there is no `fc` or `c`.
+
+    Example:
+
+    >>> parse("64c-mp-10fc")[0]
+    Convolution(filters=64, kernel_size=3, strides=1, padding=None)
     """
-    steps = tuple(step for word in notation.split("-") for step in _steps(word.strip(), notation))
-    if not any(isinstance(step, Convolution | Dense) for step in steps):
-        raise WrongValue(f"{notation!r} has no layer for the classes: end it with 10fc or 10c1x1-gap.")
-    return steps
+    specs = tuple(spec for word in notation.split("-") for spec in _parse_word(word.strip(), notation))
+    if not any(isinstance(spec, Convolution | Dense) for spec in specs):
+        raise ConfigError(f"{notation!r} has no layer for the classes: end it with 10fc or 10c1x1-gap.")
+    return specs
 
 
-def scale(steps: tuple[Step, ...], width: float, classes: int) -> tuple[Step, ...]:
-    """The same steps with `width` times the filters and units, and `classes` in the last of them."""
-    last = last_counted(steps)
+def scale(specs: LayerSpecs, width: float, classes: int) -> LayerSpecs:
+    """Returns `specs` with `width` times the filters and units, and an output layer for `classes`.
 
-    def scaled(i: int, count: int) -> int:
-        return classes if i == last else max(1, round(count * width))
+    Example:
 
-    return tuple(
-        replace(step, filters=scaled(i, step.filters))
-        if isinstance(step, Convolution)
-        else Dense(scaled(i, step.units))
-        if isinstance(step, Dense)
-        else step
-        for i, step in enumerate(steps)
-    )
+    >>> scale(parse("2048fc-10fc"), width=0.5, classes=3)
+    (Dense(units=1024), Dense(units=3))
+    """
+    output = output_layer_index(specs)
+
+    def scaled(index: int, spec: LayerSpec) -> LayerSpec:
+        match spec:
+            case Convolution(filters=size) | Dense(units=size):
+                size = classes if index == output else max(1, round(size * width))
+                return replace(spec, filters=size) if isinstance(spec, Convolution) else Dense(size)
+        return spec
+
+    return tuple(scaled(index, spec) for index, spec in enumerate(specs))
 
 
-def last_counted(steps: Sequence[Step]) -> int:
-    """Where the step that yields the logits stands."""
-    return max(i for i, step in enumerate(steps) if isinstance(step, Convolution | Dense))
+def output_layer_index(specs: Sequence[LayerSpec]) -> int:
+    """Returns the index of the layer that computes the logits."""
+    return max(i for i, spec in enumerate(specs) if isinstance(spec, Convolution | Dense))
 
 
 def with_dropout(notation: str, rate: float) -> str:
-    """`notation` with dropout of probability `rate` after each hidden fully connected layer or, where there
-    is none, before the layer of the classes; a rate of 0 adds nothing.
+    """Returns `notation` with dropout after each hidden fully connected layer, or before the output layer.
+
+    Args:
+        notation: of a network without dropout.
+        rate: probability; below 0.00005 nothing is added.
 
     Raises:
-        WrongValue: it has dropout already, or isn't a notation.
+        ConfigError: there is dropout already, or `notation` isn't valid.
+
+    Example:
+
+    >>> with_dropout("2048fc^2-10fc", 0.25)
+    '2048fc-d0.25-2048fc-d0.25-10fc'
     """
-    steps = parse(notation)
-    if any(isinstance(step, Dropout) for step in steps):
-        raise WrongValue(f"{notation!r} has dropout already: it takes no other.")
-    drop = f"d{rate:.4f}".rstrip("0")
-    if drop == "d0.":
+    if any(isinstance(spec, Dropout) for spec in parse(notation)):
+        raise ConfigError(f"{notation!r} has dropout already: it takes no other.")
+    dropout = f"d{rate:.4f}".rstrip("0")
+    if dropout == "d0.":
         return notation
-    words = [each for word in notation.split("-") for each in _repeated(word.strip())]
-    last = max(i for i, word in enumerate(words) if isinstance(parse(f"{word}-1fc")[0], Convolution | Dense))
-    hidden = [i for i in range(last) if isinstance(parse(f"{words[i]}-1fc")[0], Dense)]
-    after = hidden or [last - 1]
-    dropped = [[word, drop] if i in after else [word] for i, word in enumerate(words)]
-    return "-".join([*([drop] if after == [-1] else []), *(each for words in dropped for each in words)])
+    words = [each for word in notation.split("-") for each in _repeat_dense(word.strip())]
+    specs = [_parse_word(word, notation)[0] for word in words]
+    output = output_layer_index(specs)
+    hidden = [i for i in range(output) if isinstance(specs[i], Dense)]
+    for i in reversed(hidden or [output - 1]):
+        words.insert(i + 1, dropout)
+    return "-".join(words)
 
 
-def _repeated(word: str) -> list[str]:
-    """64fc^2 -> 64fc, 64fc; other words as they are."""
+def _repeat_dense(word: str) -> list[str]:
+    """64fc^2 -> 64fc, 64fc; other words are unchanged."""
     match = _DENSE.fullmatch(word)
     return [f"{match[1]}fc"] * int(match[2] or 1) if match else [word]
 
 
-def _steps(word: str, notation: str) -> list[Step]:
+def _parse_word(word: str, notation: str) -> list[LayerSpec]:
     if match := _CONVOLUTION.fullmatch(word):
-        filters, rows, columns, stride, edge, repeat = match.groups()
-        kernel = _square(rows, columns, 3, word)
+        filters, rows, columns, strides, edge, repeat = match.groups()
         padding = None if edge is None else int(edge[1:] or 0)
-        step = Convolution(int(filters), kernel, int(stride or 1), padding)
-        return [step] * int(repeat or 1)
+        spec = Convolution(int(filters), _square(rows, columns, 3, word), int(strides or 1), padding)
+        return [spec] * int(repeat or 1)
     if match := _DENSE.fullmatch(word):
         units, repeat = match.groups()
         return [Dense(int(units))] * int(repeat or 1)
     if match := _POOLING.fullmatch(word):
-        rows, columns, stride, valid = match.groups()
+        rows, columns, strides, valid = match.groups()
         size = _square(rows, columns, 2, word)
-        return [Pooling(size, int(stride or size), padded=not valid)]
+        return [Pooling(size, int(strides or size), padded=not valid)]
     if match := _AVERAGE.fullmatch(word):
-        rows, columns = match.groups()
-        return [AveragePooling(_square(rows, columns, 1, word))]
+        return [AveragePooling(_square(match[1], match[2], 1, word))]
     if match := _DROPOUT.fullmatch(word):
         return [Dropout(float(match[2]), channels=bool(match[1]))]
     if word in ("gap", "relu"):
         return [GlobalAveragePooling() if word == "gap" else Relu()]
-    raise WrongValue(f"{word!r} in {notation!r} is not a layer. Accepted forms: {FORMS}.")
+    raise ConfigError(f"{word!r} in {notation!r} is not a layer. Accepted forms: {FORMS}.")
 
 
 def _square(rows: str | None, columns: str | None, default: int, word: str) -> int:
     if rows != columns:
-        raise WrongValue(f"{word!r} is not square. Accepted forms: {FORMS}.")
+        raise ConfigError(f"{word!r} is not square. Accepted forms: {FORMS}.")
     return int(rows or default)

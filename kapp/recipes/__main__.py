@@ -13,8 +13,9 @@ def main() -> None:
     names = sorted(m.name for m in iter_modules(recipes.__path__) if m.name not in ("settings", "__main__"))
     name = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if name in ("-h", "--help"):
-        with cli.while_read():
-            print(f"usage: kapp RECIPE ...\n\nrecipes: {', '.join(names)}\nkapp RECIPE --help says more.")
+        with cli.exit_on_broken_pipe():
+            print(f"usage: kapp RECIPE ...\n\nrecipes: {', '.join(names)}")
+            print("kapp RECIPE --help lists its flags.")
         return
     if name not in names:
         print(f"kapp: {unknown('recipe', name, names)}", file=sys.stderr)

@@ -1,247 +1,388 @@
-"""Train a student to answer as its teachers do, and compare it with the same student trained on labels.
+"""Train a student on its teachers' logits, and compare it with the same student trained on labels.
 
     python -m kapp.recipes.distill --teacher deep_resnet --student linear_3
 
 trains the teacher (or finds its finished run), the student on labels, and the student by distillation, and
-leaves a run folder with report.md. Paper D, table 4: linear_3 55.12% on labels, 58.37% distilled from
-deep_resnet at 91.54%. All of them are trained alike: for a teacher trained in another way, give its run.
---dataset shapes --quick takes under three minutes on two CPU cores.
+leaves a run folder with report.md. Ratusznik et al., table 4: linear_3 has 55.12% on labels and 58.37%
+distilled from deep_resnet, which has 91.54%. All networks are trained alike. For a teacher that is trained
+in another way, give its run folder. With --dataset shapes --quick it takes less than three minutes on two
+CPU cores.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import ClassVar, Literal
 
 from kapp import cli, models
-from kapp.data import Dataset, sources
-from kapp.errors import WrongValue
-from kapp.files import checksum
-from kapp.papers import deep_and_convolutional as paper_d
+from kapp.data import Augmentation, Dataset, sources
+from kapp.errors import ConfigError
+from kapp.fileio import checksum
+from kapp.models import keras_file
+from kapp.papers import ratusznik
+from kapp.papers.hparams import HParams
 from kapp.recipes import train
-from kapp.recipes.settings import OpenCount, OpenSize, Settings, above_zero, at_least, filled, published
-from kapp.runs import Run, default_folder, is_finished
-from kapp.training import pretrained
+from kapp.recipes.settings import (
+    AugmentationFlags,
+    ComputeOptions,
+    DataOptions,
+    HParamFlags,
+    NetworkOptions,
+    OptionalFloat,
+    OptionalInt,
+    OutputOptions,
+    check_hparams,
+    check_min,
+    check_positive,
+    for_epochs,
+    paper_epochs,
+    with_defaults,
+)
+from kapp.records import RunConfig
+from kapp.run_folder import Run, default_folder, is_finished
 
-if TYPE_CHECKING:
-    from kapp.training import TeacherAnswers
-
-QUICK = {"epochs": 12, "baseline_epochs": 12, "teacher_epochs": 7, "width": 0.125, "limit_train": 4000}
+QUICK = {"epochs": 12, "baseline_epochs": 12, "teacher_epochs": 7, "width": 0.125, "train_images": 4000}
 
 
 @dataclass(frozen=True)
-class Config(Settings):
-    dataset: str = "cifar10"
-    """cifar10; cifar100, cifar100:class1, cifar100:class2 or cifar100:CLASS,CLASS,...; shapes, shapes:near,
-    shapes:far; tfds:NAME; npz:PATH; folder:PATH[@SIZE]."""
-    teacher: tuple[str, ...] = ("deep_resnet",)
-    """One or several: names of the catalogue, run folders, .keras files."""
-    student: str = "linear_3"
-    """A network of the catalogue (python -m kapp.models), or a notation such as 512fc^2-10fc."""
-    objective: Literal["prob_mse", "logit_mse", "kl"] = "prob_mse"
-    """What the student matches: the teacher's probabilities (paper D), its logits (Urban et al.), or its
-    softened probabilities (Hinton et al.)."""
+class DistillationOptions:
+    """What the student learns from."""
+
+    distillation_loss: Literal["prob_mse", "logit_mse", "kl"] = "prob_mse"
+    """The student matches the teacher's probabilities (prob_mse; Ratusznik et al.), its logits (logit_mse;
+    Urban et al. 2016), or its probabilities at --temperature (kl; Hinton et al. 2015)."""
     temperature: float = 4.0
     """Of kl."""
     label_weight: float = 0.0
-    """Share of the labels in the loss: 0 (paper D) to 1."""
+    """Weight of the labels in the loss, 0 (Ratusznik et al.) to 1; the distillation loss has the rest."""
     ensemble: Literal["logits", "probabilities"] = "logits"
     """What is averaged over several teachers."""
-    baseline: bool = True
-    """Train the same student on labels as well, to compare."""
-    baseline_epochs: OpenCount = None
-    """Epochs on labels (default: as long as the paper does)."""
-    teacher_epochs: OpenCount = None
-    """Epochs of a teacher that has no run yet (default: as long as the paper does)."""
-    teacher_width: OpenSize = None
-    """Width of a teacher that has no run yet (default: --width)."""
-    teacher_seed: int = 0
-    """Seed of a teacher that has no run yet: students of all seeds share it."""
-    teaching: Literal["stored", "live"] = "stored"
-    """stored: compute each of the teachers' answers once, many at a time, and keep them below --data-dir for
-    every student, seed and run (143 MB for CIFAR-10): less work from the first epoch on, none where they are
-    there. live: ask the teachers in every step, as is done where the answers would take more than 2 GiB."""
+    teacher_logits: Literal["cached", "live"] = "cached"
+    """cached: compute each of the teachers' logits once and keep them below --data-dir for every student,
+    seed and run (143 MB for CIFAR-10). live: run the teachers in every step; also used where the cache
+    would exceed 2 GiB."""
 
     def check(self) -> None:
-        self.refuse_several_processes("Train the teacher with it first, and give its run.")
-        super().check()
+        """Raises:
+        ConfigError: a temperature or a weight out of range.
+        """
+        check_positive(self, "temperature")
+        if not 0 <= self.label_weight <= 1:
+            raise ConfigError(f"--label-weight is {self.label_weight}: it must be from 0 to 1.")
+
+
+@dataclass(frozen=True)
+class TeacherFlags:
+    """How to train a teacher of the registry that has no run yet."""
+
+    teacher_epochs: OptionalInt = None
+    """Default: as long as the paper."""
+    teacher_width: OptionalFloat = None
+    """Default: --width."""
+    teacher_seed: int = 0
+    """Students of all seeds share this teacher."""
+
+    def check(self) -> None:
+        """Raises:
+        ConfigError: a number out of range.
+        """
+        check_min(self, 1, "teacher_epochs")
+        check_min(self, 0, "teacher_seed")
+        check_positive(self, "teacher_width")
+
+
+@dataclass(frozen=True)
+class TeacherOptions:
+    """`TeacherFlags` with the width filled in; epochs are None for the paper's, which each teacher has of
+    its own."""
+
+    teacher_epochs: int | None
+    teacher_width: float
+    teacher_seed: int
+
+
+@dataclass(frozen=True)
+class Config:
+    """The settings of the command line. Those left open are the paper's."""
+
+    teacher: tuple[str, ...] = ("deep_resnet",)
+    """One or several: names of the registry, run folders, .keras files."""
+    student: str = "linear_3"
+    """A network of the registry (python -m kapp.models), or a notation such as 512fc^2-10fc."""
+    dataset: str = "cifar10"
+    """cifar10; cifar100, cifar100:class1, cifar100:class2 or cifar100:CLASS,CLASS,...; shapes, shapes:near,
+    shapes:far; tfds:NAME; npz:PATH; folder:PATH[@SIZE]."""
+    width: OptionalFloat = None
+    """Multiplies every layer's filters or units (default: 1, the paper's size)."""
+    baseline: bool = True
+    """Train the same student on labels as well, to compare."""
+    baseline_epochs: OptionalInt = None
+    """Epochs on labels (default: as long as the paper)."""
+    seed: int = 0
+    """Of the initial weights, dropout and the epoch plan. The split is the same for every seed."""
+    quick: bool = False
+    """Use a small width, few images and few epochs, where not set: minutes on two CPU cores, to see it
+    work."""
+    distillation: DistillationOptions = DistillationOptions()
+    teacher_training: TeacherFlags = TeacherFlags()
+    hparams: HParamFlags = HParamFlags()
+    augmentation: AugmentationFlags = AugmentationFlags()
+    data: DataOptions = DataOptions()
+    compute: ComputeOptions = ComputeOptions()
+    output: OutputOptions = OutputOptions()
+
+    interrupted: ClassVar[str] = "The same command resumes after the last whole epoch."
+
+    def check(self) -> None:
+        """Refuse wrong values before Keras is imported.
+
+        Raises:
+            ConfigError: with what was received and what is accepted.
+        """
+        self.compute.check_one_process("Train the teacher with it first, and give its run folder.")
+        cli.backend()
+        for options in (
+            self.distillation,
+            self.teacher_training,
+            self.hparams,
+            self.augmentation,
+            self.data,
+            self.compute,
+        ):
+            options.check()
+        check_min(self, 0, "seed")
+        check_min(self, 1, "baseline_epochs")
+        check_positive(self, "width")
         sources.check(self.dataset)
         if not self.teacher:
-            raise WrongValue("--teacher needs at least one name, run folder or .keras file.")
+            raise ConfigError("--teacher needs at least one name, run folder or .keras file.")
         for teacher in self.teacher:
-            pretrained.is_file(teacher, models.names())
-        models.find(self.student)
-        at_least(self, 1, "baseline_epochs", "teacher_epochs")
-        at_least(self, 0, "teacher_seed")
-        above_zero(self, "temperature", "teacher_width")
-        if not 0 <= self.label_weight <= 1:
-            raise WrongValue(f"--label-weight is {self.label_weight}: it must be from 0 to 1.")
-        self.resolved().check_together()
+            is_file(teacher)
+        models.get_spec(self.student)
+        self.resolved().check()
 
-    def resolved(self) -> "Config":
-        """The same with nothing left open."""
-        full = {
-            "epochs": paper_d.epochs(self.student, self.teacher[0]),
-            "baseline_epochs": paper_d.epochs(self.student),
-            "width": 1.0,
-        }
-        config = replace(self, **filled(self, QUICK if self.quick else {}, full))
-        assert config.epochs
-        how = published(self, paper_d.TRAINING, config.epochs)
-        return replace(config, **filled(config, {"teacher_width": config.width}, how))
-
-    def teacher_training(self, teacher: str) -> train.Config:
-        """The config that trains a teacher of the catalogue."""
-        return self.on_labels(
-            teacher, epochs=self.teacher_epochs, width=self.teacher_width, seed=self.teacher_seed
+    def resolved(self) -> "Settings":
+        """The same with every default filled in, from the paper."""
+        config = with_defaults(self, QUICK) if self.quick else self
+        width = config.width or 1.0
+        of_teacher = config.teacher_training
+        paper = ratusznik.hparams(
+            config.hparams.epochs or ratusznik.epochs(config.student, config.teacher[0])
+        )
+        return Settings(
+            teacher=config.teacher,
+            student=config.student,
+            dataset=config.dataset,
+            width=width,
+            baseline=config.baseline,
+            baseline_epochs=config.baseline_epochs or ratusznik.epochs(config.student),
+            seed=config.seed,
+            distillation=config.distillation,
+            teacher_training=TeacherOptions(
+                of_teacher.teacher_epochs, of_teacher.teacher_width or width, of_teacher.teacher_seed
+            ),
+            hparams=config.hparams.resolved(paper),
+            augmentation=config.augmentation.resolved(ratusznik.CROP_PADDING),
+            data=config.data,
+            compute=config.compute,
+            output=config.output,
         )
 
-    def on_labels(self, model: str, **changes) -> train.Config:
-        """The config that trains `model` on labels, all else equal."""
-        shared = {field.name: getattr(self, field.name) for field in fields(Settings)}
-        more = {"dataset": self.dataset, "model": model, "out": None, "overwrite": False}
-        return train.Config(**{**shared, **more, **changes})
+
+@dataclass(frozen=True)
+class Settings:
+    """`Config` with nothing left open."""
+
+    teacher: tuple[str, ...]
+    student: str
+    dataset: str
+    width: float
+    baseline: bool
+    baseline_epochs: int
+    seed: int
+    distillation: DistillationOptions
+    teacher_training: TeacherOptions
+    hparams: HParams
+    augmentation: Augmentation
+    data: DataOptions
+    compute: ComputeOptions
+    output: OutputOptions
+
+    def check(self) -> None:
+        """Raises:
+        ConfigError: settings that don't go together.
+        """
+        check_hparams(self.hparams)
+        self.data.check_batch_size(self.hparams.batch_size)
+
+    @property
+    def teacher_files(self) -> list[Path]:
+        """Those of the teachers that are run folders or files."""
+        return [Path(teacher) for teacher in self.teacher if is_file(teacher)]
+
+    @property
+    def teacher_names(self) -> tuple[str, ...]:
+        """The names of the teachers' networks."""
+        return tuple(keras_file.name(each) if is_file(each) else each for each in self.teacher)
+
+    def run_config(self, dataset: Dataset) -> RunConfig:
+        """The content of the run's config.json."""
+        checksums = tuple(checksum(keras_file.path(file)) for file in self.teacher_files)
+        return RunConfig("distill", cli.backend(), dataset.checksum, cli.as_json(self), checksums)
+
+    def baseline_settings(self) -> train.Settings:
+        """How to train the student on labels."""
+        return self._supervised(self.student, self.baseline_epochs, self.width, self.seed)
+
+    def teacher_settings(self, teacher: str) -> train.Settings:
+        """How to train `teacher`, a network of the registry."""
+        options = self.teacher_training
+        epochs = options.teacher_epochs or paper_epochs(teacher)
+        return self._supervised(teacher, epochs, options.teacher_width, options.teacher_seed)
+
+    def _supervised(self, model: str, epochs: int, width: float, seed: int) -> train.Settings:
+        return train.Settings(
+            model=model,
+            dataset=self.dataset,
+            seed=seed,
+            hparams=for_epochs(self.hparams, epochs),
+            augmentation=self.augmentation,
+            data=self.data,
+            network=NetworkOptions(width),
+            compute=self.compute,
+            output=OutputOptions(),
+        )
 
 
-def experiment(config: Config, dataset: Dataset) -> dict:
-    """What the run folder's config.json holds."""
-    files = [Path(teacher) for teacher in config.teacher if pretrained.is_file(teacher, models.names())]
-    return {
-        "recipe": "distill",
-        "backend": cli.backend(),
-        "data_sha256": dataset.checksum,
-        "teachers_sha256": [checksum(pretrained.file(path)) for path in files],
-        **cli.as_json(config),
-    }
+def is_file(teacher: str) -> bool:
+    """Whether `teacher` is a run folder or a .keras file, and not a name of the registry.
+
+    Raises:
+        ConfigError: it is none of these.
+    """
+    return keras_file.is_file(teacher, models.names())
 
 
 def main(config: Config) -> Run:
-    config = config.resolved()
-    taught_by = [
-        pretrained.name(teacher) if pretrained.is_file(teacher, models.names()) else teacher
-        for teacher in config.teacher
-    ]
-    dataset = config.load(config.dataset)
-    files = [Path(teacher) for teacher in config.teacher if pretrained.is_file(teacher, models.names())]
-    settings = experiment(config, dataset)
-    folder = config.out or default_folder(
-        "distill", [*taught_by, config.student, config.dataset], config.seed, settings
-    )
-    if config.overwrite or not is_finished(folder, settings):
-        cli.start_keras()
-        # An unfit teacher is refused before anything is written or trained; those that taught before are fit.
-        if not (len(files) == len(config.teacher) and answers_of(files, config, dataset).begun):
-            for path in files:
-                pretrained.load(path, dataset.image_shape, dataset.classes)
-    run = Run.start(folder, settings, config.overwrite)
+    return run(config.resolved())
 
-    networks = [find_or_train(teacher, config) for teacher in config.teacher]
-    baseline = None
-    if config.baseline:
-        baseline = train.main(config.on_labels(config.student, epochs=config.baseline_epochs))
-    with run.alone():
-        if run.finished:
-            print(f"{config.student}: distilled already", flush=True)
+
+def run(settings: Settings, stop_epoch: int | None = None) -> Run:
+    """Distill the student of `settings`, or find its run; the teachers and the baseline likewise.
+
+    Args:
+        stop_epoch: stop after this epoch and score no test image, for a trial of a sweep. A later call
+            without it finishes the run.
+
+    Returns:
+        The student's run, finished unless `stop_epoch` is set.
+    """
+    hparams, names = settings.hparams, settings.teacher_names
+    dataset = settings.data.load(settings.dataset, hparams.batch_size)
+    config = settings.run_config(dataset)
+    folder = settings.output.out or default_folder(config, [*names, settings.student, settings.dataset])
+    if settings.output.overwrite or not is_finished(folder, config):
+        check_teachers(settings, dataset)
+    with Run.open(folder, config, settings.output.overwrite) as run:
+        teachers = [find_or_train(teacher, settings) for teacher in settings.teacher]
+        baseline = train.run(settings.baseline_settings()) if settings.baseline else None
+        if run.is_finished:
+            print(f"{settings.student}: already complete, skipping", flush=True)
         else:
-            learn(config, run, {**settings, "teachers": taught_by}, dataset, networks)
+            precision = settings.compute.start(hparams.batch_size)
+            from kapp.training import Distiller, device, loop, optimizers
 
-    taught = [Run(path) for path in networks if path.is_dir()]
-    from kapp.reporting import pages, tables
+            student = NetworkOptions(settings.width).build(settings.student, dataset, settings.seed)
+            teacher, kind = load_teacher(teachers, settings, dataset)
+            distiller = Distiller(
+                teacher=teacher, student=student, dataset=dataset, augmentation=settings.augmentation
+            )
+            distiller.compile(
+                optimizers.build(hparams, steps_per_epoch=len(dataset.train) // hparams.batch_size),
+                distillation_loss=settings.distillation.distillation_loss,
+                temperature=settings.distillation.temperature,
+                label_weight=settings.distillation.label_weight,
+            )
+            run.write_environment(device.environment(dataset.checksum))
+            print(f"{settings.student}: {hparams.epochs} epochs from {' + '.join(names)}", flush=True)
+            loop.fit(
+                distiller,
+                dataset,
+                run,
+                hparams,
+                seed=settings.seed,
+                validate_every=settings.data.validate_every,
+                stop_epoch=stop_epoch,
+            )
+            if stop_epoch is None:
+                details = loop.RunDetails(
+                    recipe="distill",
+                    model=settings.student,
+                    dataset=settings.dataset,
+                    seed=settings.seed,
+                    precision=precision,
+                    hyperparameters=cli.as_json(hparams) | cli.as_json(settings.augmentation),
+                    teachers=names,
+                    teacher_logits=kind,
+                )
+                loop.score_and_save(distiller, dataset, run, details)
+        if stop_epoch is None:
+            write_report(run, baseline, [Run(path) for path in teachers if path.is_dir()])
+    return run
+
+
+def check_teachers(settings: Settings, dataset: Dataset) -> None:
+    """Refuse teachers on disk that don't fit the data set, before anything is written or trained.
+
+    Raises:
+        ConfigError: other classes or images than the data set's.
+    """
+    files = settings.teacher_files
+    if not files:
+        return
+    cli.start_keras()
+    # Teachers whose logits are cached were checked when they were cached.
+    if len(files) < len(settings.teacher) or not cached_logits(files, settings, dataset).exists:
+        for path in files:
+            keras_file.load(path, dataset.image_shape, dataset.classes)
+
+
+def find_or_train(teacher: str, settings: Settings) -> Path:
+    """The run folder or .keras file of `teacher`; a network of the registry is trained unless its run
+    exists."""
+    return Path(teacher) if is_file(teacher) else train.run(settings.teacher_settings(teacher)).folder
+
+
+def load_teacher(teachers: Sequence[Path], settings: Settings, dataset: Dataset):
+    """The teacher for a `Distiller`, and whether its logits are "cached" or "live"."""
+    from kapp.training.teacher_ensemble import TeacherEnsemble
+
+    if settings.distillation.teacher_logits == "cached":
+        logits = cached_logits(teachers, settings, dataset)
+        if logits.fits:
+            return logits, "cached"
+        print(f"the teachers' logits take {logits.size / 2**30:.1f} GiB: too large to cache, running live")
+    networks = [keras_file.load(path, dataset.image_shape, dataset.classes) for path in teachers]
+    return TeacherEnsemble(networks, settings.distillation.ensemble), "live"
+
+
+def cached_logits(teachers: Sequence[Path], settings: Settings, dataset: Dataset):
+    """The `TeacherLogits` of the networks in `teachers`, cached where the data is."""
+    from kapp.training import TeacherLogits
+
+    folder = sources.home(settings.data.data_dir) / "teacher_logits"
+    return TeacherLogits(teachers, dataset, settings.augmentation, settings.distillation.ensemble, folder)
+
+
+def write_report(run: Run, baseline: Run | None, teachers: Sequence[Run]) -> None:
+    """Write report.md, unless it exists, and print the comparison."""
+    from kapp.reporting import run_report, tables
 
     if not run.report_file.is_file():
-        run.write_report(pages.distill_page(run, baseline, taught))
-    compared = [*taught, *([baseline] if baseline else []), run]
+        run_report.write_distillation(run, baseline, teachers)
+    compared = [*teachers, *([baseline] if baseline else []), run]
     print(f"\n{tables.comparison(tables.rows(each.folder for each in compared))}\n")
     print(f"report: {run.report_file}", flush=True)
-    return run
-
-
-def trial(config: Config, folder: Path, epochs: int) -> Run:
-    """Train up to epoch `epochs` of the resolved `config`, whose teachers are all trained, and score no test
-    image; `main` would finish the run."""
-    dataset = config.load(config.dataset)
-    settings = experiment(config, dataset)
-    run = Run.start(folder, settings)
-    taught_by = [pretrained.name(teacher) for teacher in config.teacher]
-    with run.alone():
-        learn(
-            config,
-            run,
-            {**settings, "teachers": taught_by},
-            dataset,
-            [Path(teacher) for teacher in config.teacher],
-            trial_epochs=epochs,
-        )
-    return run
-
-
-def learn(
-    config: Config,
-    run: Run,
-    settings: dict,
-    dataset: Dataset,
-    taught_by: Sequence[Path],
-    trial_epochs: int | None = None,
-) -> None:
-    """Train the student of the networks in `taught_by`, on from where `run` stands, and score it; or only
-    train it up to epoch `trial_epochs`."""
-    cli.start_keras()
-    from kapp.training import Distiller, device, optimizers, precision
-    from kapp.training.fit import finish, fit
-
-    assert config.epochs and config.width  # resolved
-    how = config.training
-    dtype = precision.use(config.precision)
-    config.spread()
-    run.write_environment(device.environment(dataset.checksum))
-
-    student = models.build(config.student, width=config.width, seed=config.seed, **dataset.as_input)
-    answers = answers_of(taught_by, config, dataset)
-    stored = config.teaching == "stored" and answers.storable
-    if config.teaching == "stored" and not stored:
-        print(f"{answers.size / 2**30:.1f} GiB of answers are too many to store: asking live", flush=True)
-    if stored:
-        distiller = Distiller(student, answers=answers)
-    else:
-        networks = [pretrained.load(source, dataset.image_shape, dataset.classes) for source in taught_by]
-        distiller = Distiller(student, networks, dataset, config.views, config.ensemble)
-    distiller.compile(
-        optimizers.make(how, epochs=config.epochs, steps_per_epoch=len(dataset.train) // how.batch_size),
-        objective=config.objective,
-        temperature=config.temperature,
-        label_weight=config.label_weight,
-    )
-
-    print(f"{config.student}: {config.epochs} epochs from {' + '.join(settings['teachers'])}", flush=True)
-    fit(
-        distiller,
-        dataset,
-        run,
-        epochs=trial_epochs or config.epochs,
-        batch_size=how.batch_size,
-        seed=config.seed,
-        validate_every=config.validate_every,
-    )
-    if trial_epochs is not None:
-        return
-    facts = {"model": config.student, "precision": dtype, "teaching": "stored" if stored else "live"}
-    finish(distiller, dataset, run, {**settings, **facts})
-
-
-def answers_of(taught_by: Sequence[Path], config: Config, dataset: Dataset) -> "TeacherAnswers":
-    """What the networks in `taught_by` answer, kept where the data is."""
-    from kapp.training import TeacherAnswers
-
-    folder = sources.home(config.data_dir) / "answers"
-    return TeacherAnswers(taught_by, dataset, config.views, config.ensemble, folder)
-
-
-def find_or_train(teacher: str, config: Config) -> Path:
-    """The run folder or .keras file of `teacher`; a name of the catalogue is trained on labels unless its
-    run is there."""
-    if pretrained.is_file(teacher, models.names()):
-        return Path(teacher)
-    return train.main(config.teacher_training(teacher)).folder
 
 
 if __name__ == "__main__":

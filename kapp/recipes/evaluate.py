@@ -1,257 +1,287 @@
-"""Evaluate any trained classifier, wherever it comes from, on labelled images or on your own pictures.
+"""Evaluate a trained classifier of any format, on labeled images or on your own image files.
 
     python -m kapp.recipes.evaluate --saved-model runs/train-linear_3-.../export/saved_model --dataset cifar10
 
 leaves evaluations/NAME/ with report.md, evaluation.json, predictions.csv and figures/: accuracy with its 95%
-interval, class by class, calibration, worst mistakes, speed and size; less than a minute on two CPU cores.
---run, --keras, --onnx and --litert evaluate the other kinds; `--against PATH`, of any kind, compares a second
-model on the same images; `--images FOLDER` names what is on your own pictures. Nothing of training is needed.
+interval, scores per class, calibration, the worst mistakes, speed and size. Takes less than a minute on two
+CPU cores. --run, --keras, --onnx and --litert evaluate the other formats; `--compare-with PATH`, of any
+format, compares a second model on the same images; `--images FOLDER` predicts the classes of image files.
 """
 
 import csv
-import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import tyro
 
-from kapp import cli, data
-from kapp.data import pictures, sources
-from kapp.data.classes import numbered
-from kapp.errors import Failure, WrongValue
-from kapp.files import refuse_folder, replacing_folder, write_text
-from kapp.recipes.settings import OpenFolder, at_least
-from kapp.runs import Run
-from kapp.serving import predictor, scoring
-from kapp.serving.predictor import Predictor
+from kapp import cli, data, records
+from kapp.data import Dataset, image_files, sources
+from kapp.data.dataset import are_indices
+from kapp.errors import ConfigError, KappError
+from kapp.export import predictor, scoring
+from kapp.export.predictor import Predictor, StoredModel
+from kapp.fileio import atomic_folder, refuse_folder
+from kapp.metrics import classification, significance
+from kapp.recipes.settings import OptionalFolder, check_min
+from kapp.records import Evaluation, RunSummary, UnlabeledEvaluation
+from kapp.run_folder import file_name
 
-OpenFile = Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")]
-RESULT = "evaluation.json"
-PIXELS = 224  # a side, of pictures for a model that takes any size
-PRINTED = 20  # pictures
+OptionalFile = Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")]
+FORMATS = ("saved_model", "run", "keras", "onnx", "litert")  # each is a flag
+EVALUATION_FILE = "evaluation.json"
+DEFAULT_SIZE = 224  # pixels; height and width of image files for a model that takes any size
+MAX_PRINTED = 20  # image files
+PACKAGES = ("keras", "tensorflow", "jax", "torch", "numpy", "onnxruntime", "ai-edge-litert")
 
 
 @dataclass(frozen=True)
 class Config:
-    saved_model: OpenFolder = None
+    saved_model: OptionalFolder = None
     """The folder of a SavedModel."""
-    run: OpenFolder = None
+    run: OptionalFolder = None
     """The folder of a finished run."""
-    keras: OpenFile = None
+    keras: OptionalFile = None
     """A .keras file."""
-    onnx: OpenFile = None
+    onnx: OptionalFile = None
     """An .onnx file."""
-    litert: OpenFile = None
+    litert: OptionalFile = None
     """A .tflite file."""
-    against: Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")] = None
-    """A second model of any of these kinds, compared with the first on the same images."""
+    compare_with: Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")] = None
+    """A second model of any of these formats, compared with the first on the same images."""
     dataset: Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="")] = None
-    """Whose images to evaluate on, as in training (default: what the model was trained on)."""
+    """The data set to evaluate on, named as in training (default: the one that the model was trained on)."""
     split: Literal["test", "validation"] = "test"
-    """validation: the images that training held out to select by."""
+    """validation: the images on which training selected the best network."""
     data_dir: Annotated[str | None, tyro.conf.arg(metavar="FOLDER", help_behavior_hint="")] = None
-    """Where data sets are kept (default: that of --run, or else $KAPP_DATA_DIR or ~/.cache/kapp)."""
-    images: OpenFolder = None
-    """Your own pictures (.png, .jpg) instead of a data set."""
+    """The folder of the data sets (default: that of --run, else $KAPP_DATA_DIR or ~/.cache/kapp)."""
+    images: OptionalFolder = None
+    """A folder with your own image files (.png, .jpg), instead of a data set."""
     batch_size: int = 500
-    """How many images are answered at once; one image alone is timed as well."""
-    trust: bool = False
-    """Load a SavedModel without a manifest, and files that aren't what their manifest says."""
-    out: OpenFolder = None
-    """Where the evaluation goes (default: evaluations/NAME)."""
+    """Images per batch. The latency of one image is measured as well."""
+    allow_unverified: bool = False
+    """Load a SavedModel without a manifest, and files that differ from their manifest."""
+    out: OptionalFolder = None
+    """The folder of the evaluation (default: evaluations/NAME)."""
     overwrite: bool = False
     """Replace an earlier evaluation."""
 
-    @property
-    def model(self) -> Path:
-        """The path of the model to evaluate."""
-        return next(path for path in self._models.values() if path is not None)
-
     def check(self) -> None:
-        """Refuse wrong values before anything large is imported.
+        """Refuse wrong values before a runtime is imported.
 
         Raises:
-            WrongValue: what was received, what is accepted.
-            Failure: a model's files aren't those that its manifest lists.
+            ConfigError: with what was received and what is accepted.
+            KappError: the files of a model aren't those that its manifest lists, or a run isn't finished.
         """
-        given = [(kind, path) for kind, path in self._models.items() if path is not None]
-        if len(given) != 1:
-            flags = ", ".join(f"--{kind.replace('_', '-')}" for kind in self._models)
-            raise WrongValue(f"evaluate needs one model: one of {flags}. A second one goes with --against.")
-        ((kind, path),) = given
-        if (found := predictor.kind(path)) != kind:
-            raise WrongValue(
-                f"--{kind.replace('_', '-')} is {path}, which is of another kind: give it with "
-                f"--{found.replace('_', '-')}."
-            )
-        if self.images is not None and (self.against or self.dataset):
-            raise WrongValue("--images goes without --dataset and --against: your pictures have no labels.")
+        paths = {format: getattr(self, format) for format in FORMATS if getattr(self, format) is not None}
+        if len(paths) != 1:
+            flags = ", ".join(map(_flag, FORMATS))
+            raise ConfigError(f"evaluate needs one model: one of {flags}. --compare-with adds a second one.")
+        ((format, path),) = paths.items()
+        if (found := predictor.find_format(path)) != format:
+            raise ConfigError(f"{_flag(format)} is {path}, which has another format: use {_flag(found)}.")
+        if self.images is not None and (self.compare_with or self.dataset):
+            raise ConfigError("--images excludes --dataset and --compare-with: image files have no labels.")
         cli.backend()
-        at_least(self, 1, "batch_size")
-        for model in (path, self.against):
-            if model is not None:
-                predictor.check(model, self.trust)
+        check_min(self, 1, "batch_size")
+        models = self.find_models()
+        for model in models:
+            model.check(self.allow_unverified)
         if self.images is not None:
-            pictures.find(self.images)
+            image_files.find(self.images)
         else:
-            sources.check(self.dataset or predictor.facts(path).get("dataset") or _no_data())
-            sources.check_folder(self.data_dir)
-        refuse_folder(self.folder, RESULT, "evaluation", self.overwrite)
+            sources.check(self.dataset_name(models[0].run))
+            sources.check_data_dir(self.data_dir)
+        refuse_folder(self.folder(models[0]), EVALUATION_FILE, "evaluation", self.overwrite)
 
-    @property
-    def folder(self) -> Path:
-        """Where the evaluation goes."""
+    def find_models(self) -> list[StoredModel]:
+        """The model to evaluate and, if there is one, the model to compare it with."""
+        paths = [getattr(self, format) for format in FORMATS] + [self.compare_with]
+        return [predictor.find(path) for path in paths if path is not None]
+
+    def dataset_name(self, run: RunSummary | None) -> str:
+        """The name of the data set to evaluate on: that of --dataset, or of the `run` that trained the model.
+
+        Raises:
+            ConfigError: there is neither.
+        """
+        name = self.dataset or (run.dataset if run else None)
+        if name is None:
+            raise ConfigError(
+                "the data set of the model's training is unknown: add --dataset NAME, or --images FOLDER for "
+                "image files."
+            )
+        return name
+
+    def folder(self, model: StoredModel) -> Path:
+        """The folder of the evaluation."""
         if self.out is not None:
             return self.out
-        name = self.dataset or predictor.facts(self.model).get("dataset", "")
-        where = self.images.resolve().name if self.images else Path(name).stem.replace(":", "_")
-        if self.images is None and self.split != "test":
-            where += f"-{self.split}"
-        return Path("evaluations") / f"{predictor.label(self.model)}-on-{where}"
-
-    @property
-    def _models(self) -> dict[str, Path | None]:
-        return {kind: getattr(self, kind) for kind in ("saved_model", "run", "keras", "onnx", "litert")}
+        if self.images is not None:
+            images = self.images.resolve().name
+        else:
+            images = file_name(self.dataset_name(model.run))
+            images += "" if self.split == "test" else f"-{self.split}"
+        return Path("evaluations") / f"{model.label}-on-{images}"
 
 
 def main(config: Config) -> None:
-    model = predictor.load(config.model, config.trust)
-    with replacing_folder(config.folder) as folder:
+    found = config.find_models()
+    models = [each.load(config.allow_unverified) for each in found]
+    with atomic_folder(config.folder(found[0])) as folder:
         (folder / "figures").mkdir()
         if config.images is not None:
-            name_pictures(config, model, folder)
+            evaluate_image_files(config, config.images, models[0], folder)
         else:
-            score(config, model, folder)
-    print(f"report: {config.folder / 'report.md'}", flush=True)
+            evaluate_dataset(config, load_dataset(config, found[0].data_dir, models), models, folder)
+    print(f"report: {config.folder(found[0]) / 'report.md'}", flush=True)
 
 
-def score(config: Config, model: Predictor, folder: Path) -> None:
-    """Evaluate `model`, and the one it is put against, on labelled images; write all of it into `folder`."""
-    import pandas as pd
-
-    from kapp.reporting import answers, comparison, evaluation, figures, scores
-
-    name = config.dataset or model.facts["dataset"]
-    other = predictor.load(config.against, config.trust) if config.against else None
-    data_dir = config.data_dir or (Run(config.run).data_dir if config.run else None)
+def load_dataset(config: Config, data_dir: str | None, models: Sequence[Predictor]) -> Dataset:
+    """The data set to evaluate on. Its validation images are those that no model was trained on."""
+    name, data_dir = config.dataset_name(models[0].run), config.data_dir or data_dir
     dataset = data.load(name, data_dir=data_dir)
-    if config.split == "validation":
-        held_out = scoring.held_out(dataset, [model, *([other] if other else [])])
-        dataset = data.load(name, data_dir=data_dir, validation=held_out)
+    if config.split == "test":
+        return dataset
+    shared = scoring.shared_validation_images(dataset, models)
+    return data.load(name, data_dir=data_dir, validation_images=shared)
+
+
+def evaluate_dataset(config: Config, dataset: Dataset, models: Sequence[Predictor], folder: Path) -> None:
+    """Evaluate one or two models on labeled images, and write the results to `folder`."""
     split = dataset.test if config.split == "test" else dataset.validation
     images, labels = split.images, split.labels
-    classes = dataset.classes if numbered(model.classes) else model.classes  # or of no names
+    model, is_comparison = models[0], len(models) == 2
+    classes = dataset.classes if are_indices(model.classes) else model.classes  # of the two, those with names
 
-    probabilities = scoring.answers(model, dataset, images, config.batch_size)
-    predicted = probabilities.argmax(axis=1)
-    counts = scores.confusion(labels, predicted, len(classes))
-    bins = scores.calibration_bins(scoring.logits(probabilities), labels)
-    found: dict[str, Any] = {
-        **scoring.circumstances(),
-        "dataset": name,
-        "data_sha256": dataset.checksum,
-        "split": config.split,
-        "images": len(labels),
-        "said": scoring.said(model, config.split, dataset),
-        "other_data": model.facts.get("data_sha256", dataset.checksum) != dataset.checksum,
-        "model": scoring.describe(model, probabilities, images, labels, config.batch_size),
-        "by_class": evaluation.by_class(counts, classes),
-        "calibration": bins,
-    }
-    columns = {
-        "image": split.samples,
-        "true": [classes[i] for i in labels],
-        **_called(probabilities, classes),
-    }
-    if other is not None:
-        answers_too = scoring.answers(other, dataset, images, config.batch_size)
-        found["against"] = scoring.describe(other, answers_too, images, labels, config.batch_size)
-        found["comparison"] = comparison.compare(predicted, answers_too.argmax(axis=1), labels)._asdict()
-        columns |= {f"{key}_against": values for key, values in _called(answers_too, classes).items()}
-
-    title = f"{model.name} on {name}"
-    drawn = ["reliability", "confusion"]
-    answers.reliability(bins, folder / "figures" / "reliability.png", title)
-    figures.confusion(pd.DataFrame(counts, classes, classes), folder / "figures" / "confusion.png", title)
-    wrong = np.flatnonzero(predicted != labels)
-    worst = wrong[np.argsort(-probabilities[wrong].max(axis=1), kind="stable")][: answers.SHEET]
-    if len(worst):
-        captions = [
-            f"{classes[labels[i]]}\ntaken for {classes[predicted[i]]}\n{probabilities[i].max():.1%}"
-            for i in worst
-        ]
-        answers.sheet(
-            images[worst], captions, folder / "figures" / "mistakes.png", f"{title}: worst mistakes"
-        )
-        drawn += ["mistakes"]
-    _write_predictions(folder, columns)
-    write_text(folder / RESULT, json.dumps(found, indent=2) + "\n")
-    write_text(folder / "report.md", evaluation.page(found, drawn))
-    print(
-        evaluation.headline(found),
-        evaluation.speed(found),
-        *([evaluation.verdict(found)] if config.against else []),
-        sep="\n",
+    probabilities = [scoring.predict(each, dataset, images, config.batch_size) for each in models]
+    predicted = [each.argmax(axis=1) for each in probabilities]
+    scores = [
+        scoring.score(each, predictions, images, labels, config.batch_size)
+        for each, predictions in zip(models, probabilities)
+    ]
+    confusion = classification.confusion(labels, predicted[0], len(classes))
+    evaluation = Evaluation(
+        dataset=dataset.name,
+        data_sha256=dataset.checksum,
+        split=config.split,
+        images=len(labels),
+        reported_accuracy=scoring.reported_accuracy(model, config.split, dataset),
+        same_data=model.run is None or model.run.data_sha256 == dataset.checksum,
+        model=scores[0],
+        by_class=classification.class_scores(confusion, classes),
+        calibration=classification.calibration_bins(scoring.to_logits(probabilities[0]), labels),
+        software=scoring.software(*PACKAGES),
+        compared_with=scores[1] if is_comparison else None,
+        comparison=significance.compare(predicted[0], predicted[1], labels) if is_comparison else None,
     )
 
+    columns: dict[str, Iterable] = {"image": split.samples, "true": [classes[i] for i in labels]}
+    for suffix, predictions in zip(("", "_second"), probabilities):
+        columns |= predicted_columns(predictions, classes, suffix)
+    write_predictions(folder, columns)
+    records.write(evaluation, folder / EVALUATION_FILE)
+    report(evaluation, confusion, images, labels, probabilities[0], folder)
 
-def name_pictures(config: Config, model: Predictor, folder: Path) -> None:
-    """Name what is on somebody's own pictures, print it, and write it into `folder`."""
-    from kapp.reporting import answers, evaluation
 
-    assert config.images
-    height, width, channels = (side or PIXELS for side in model.image_shape)
-    files = pictures.find(config.images)
-    images = np.stack([pictures.read(file, (height, width, channels)) for file in files])
-    probabilities = model.predict(images, config.batch_size)
-    if model.classes and len(model.classes) != probabilities.shape[1]:
-        raise Failure(
-            f"{config.model} names {len(model.classes)} classes and answers {probabilities.shape[1]}: its "
-            "manifest is of another model."
+def report(
+    evaluation: Evaluation,
+    confusion: np.ndarray,
+    images: np.ndarray,
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    folder: Path,
+) -> None:
+    """Draw the figures of an evaluation, write report.md, and print the result.
+
+    Args:
+        confusion: (classes, classes), counts of images.
+        images: uint8 (n, height, width, channels).
+        labels: (n,).
+        probabilities: (n, classes), of the first model.
+    """
+    import pandas as pd
+
+    from kapp.reporting import evaluation_report, figures, prediction_figures
+
+    classes = [row.name for row in evaluation.by_class]
+    title = f"{evaluation.model.name} on {evaluation.dataset}"
+    prediction_figures.reliability(evaluation.calibration, folder / "figures" / "reliability.png", title)
+    figures.confusion(pd.DataFrame(confusion, classes, classes), folder / "figures" / "confusion.png", title)
+    predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    mistakes = np.flatnonzero(predicted != labels)
+    worst = mistakes[np.argsort(-confidence[mistakes], kind="stable")][: prediction_figures.MAX_IMAGES]
+    if len(worst):
+        captions = [
+            f"{classes[labels[i]]}\nclassified as {classes[predicted[i]]}\n{confidence[i]:.1%}" for i in worst
+        ]
+        prediction_figures.image_grid(
+            images[worst], captions, folder / "figures" / "mistakes.png", f"{title}: worst mistakes"
         )
+    evaluation_report.write(evaluation, folder)
+    print(evaluation_report.headline(evaluation), evaluation_report.speed(evaluation), sep="\n")
+    if evaluation.comparison:
+        print(evaluation_report.verdict(evaluation))
+
+
+def evaluate_image_files(config: Config, images_folder: Path, model: Predictor, folder: Path) -> None:
+    """Predict the classes of image files without labels, print them, and write them to `folder`."""
+    from kapp.reporting import evaluation_report, prediction_figures
+
+    height, width, channels = (side or DEFAULT_SIZE for side in model.runtime.image_shape)
+    files = image_files.find(images_folder)
+    images = np.stack([image_files.read(file, (height, width, channels)) for file in files])
+    probabilities = model.predict(images, config.batch_size)
     classes = model.classes or tuple(map(str, range(probabilities.shape[1])))
+    if len(classes) != probabilities.shape[1]:
+        raise KappError(
+            f"{model.name} predicts {probabilities.shape[1]} classes, but its manifest lists {len(classes)}: "
+            "the manifest is of another model."
+        )
 
     names = [file.name for file in files]
-    best = _called(probabilities, classes)
-    for name, called, sure in list(zip(names, best["predicted"], best["confidence"]))[:PRINTED]:
-        print(f"{name}: {called}, {sure:.1%}")
-    if len(names) > PRINTED:
-        print(f"and {len(names) - PRINTED} more, in predictions.csv")
-    captions = [f"{name[-24:]}\n{called}, {sure:.1%}" for name, called, sure in zip(names, *best.values())]
-    title = f"{config.images.name}, by {model.name}"
-    answers.sheet(images, captions, folder / "figures" / "pictures.png", title)
-    every = {f"p_{name}": probabilities[:, i].round(6) for i, name in enumerate(classes)}
-    _write_predictions(folder, {"image": names, **best, **every})
-    found = {
-        **scoring.circumstances(),
-        "images": len(names),
-        "size": [height, width],
-        "model": {"name": model.name, "kind": model.kind},
-    }
-    write_text(folder / RESULT, json.dumps(found, indent=2) + "\n")
-    write_text(folder / "report.md", evaluation.pictures_page(title, found))
+    columns = predicted_columns(probabilities, classes)
+    results = [f"{label}, {confidence:.1%}" for label, confidence in zip(*columns.values())]
+    for name, result in list(zip(names, results))[:MAX_PRINTED]:
+        print(f"{name}: {result}")
+    if len(names) > MAX_PRINTED:
+        print(f"and {len(names) - MAX_PRINTED} more, in predictions.csv")
+    by_class = {f"p_{name}": probabilities[:, i].round(6).tolist() for i, name in enumerate(classes)}
+    write_predictions(folder, {"image": names, **columns, **by_class})
+    evaluation = UnlabeledEvaluation(
+        model=model.name,
+        format=model.format,
+        images=len(names),
+        image_size=(height, width),
+        software=scoring.software(*PACKAGES),
+    )
+    records.write(evaluation, folder / EVALUATION_FILE)
+    title = f"{images_folder.name}, classified by {model.name}"
+    captions = [f"{name[-24:]}\n{result}" for name, result in zip(names, results)]
+    prediction_figures.image_grid(images, captions, folder / "figures" / "images.png", title)
+    evaluation_report.write(evaluation, folder)
 
 
-def _called(probabilities: np.ndarray, classes: tuple[str, ...]) -> dict[str, list]:
-    """The class that each image is given, by name, and its probability."""
-    best = probabilities.argmax(axis=1)
+def predicted_columns(probabilities: np.ndarray, classes: Sequence[str], suffix: str = "") -> dict[str, list]:
+    """Columns of `predictions.csv`: the name of each image's most probable class, and its probability."""
     return {
-        "predicted": [classes[i] for i in best],
-        "confidence": probabilities.max(axis=1).round(6).tolist(),
+        f"predicted{suffix}": [classes[i] for i in probabilities.argmax(axis=1)],
+        f"confidence{suffix}": probabilities.max(axis=1).round(6).tolist(),
     }
 
 
-def _write_predictions(folder: Path, columns: dict[str, Any]) -> None:
+def write_predictions(folder: Path, columns: Mapping[str, Iterable]) -> None:
+    """Write `predictions.csv` to `folder`, one row per image."""
     with open(folder / "predictions.csv", "w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(columns)
         table.writerows(zip(*columns.values()))
 
 
-def _no_data() -> str:
-    raise WrongValue("the model doesn't tell what it was trained on: say --dataset NAME, or --images FOLDER.")
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
 
 
 if __name__ == "__main__":

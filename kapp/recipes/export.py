@@ -1,54 +1,56 @@
-"""Export a trained network as a file that needs no kapp: uint8 images in, probabilities and class names out.
+"""Export a trained network to a file that runs without kapp: images in, probabilities and class names out.
 
     python -m kapp.recipes.export --run runs/train-linear_3-cifar10-s0-... --format saved_model onnx litert
 
-leaves export/FORMAT/ in the run's folder: the model, manifest.json with the classes and the SHA-256 of every
-file, and a model card, README.md. Each export is loaded again and compared with the network on test images;
-seconds on two CPU cores. `--keras FILE --classes cat dog ...` exports a network that kapp didn't train; it
-must take images of 0 to 255. Exports go through TensorFlow, whatever backend trained the network.
+leaves export/FORMAT/ in the run folder: the model, a model card (README.md), and manifest.json with the
+classes and the SHA-256 of every file. Each export is loaded and compared with the network on test images.
+Takes seconds on two CPU cores. `--keras FILE --classes cat dog ...` exports a network that kapp didn't train;
+its inputs must be images with values from 0 to 255. Exports need TensorFlow, whatever backend trained the
+network.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import tyro
 
-import kapp
-from kapp import cli, data, machine
+from kapp import cli, data
 from kapp.data import sources
-from kapp.errors import Failure, WrongValue
-from kapp.files import checksum, refuse_folder, replacing_folder
-from kapp.recipes.settings import OpenFolder, OpenSize, above_zero
-from kapp.runs import Run
-from kapp.serving import formats, manifest, predictor
-from kapp.serving.formats import Format
+from kapp.errors import ConfigError, KappError
+from kapp.export import formats, manifest, predictor, runtimes, scoring
+from kapp.export.predictor import Predictor, StoredModel
+from kapp.fileio import atomic_folder, checksum, refuse_folder
+from kapp.models.keras_file import load_keras_file
+from kapp.recipes.settings import OptionalFloat, OptionalFolder, check_positive
+from kapp.records import ExportFormat, ExportManifest, TensorSpec
+from kapp.run_folder import Run
 
-IMAGES = 500  # to compare an export with its network on
+PARITY_IMAGES = 500  # on which an export is compared with its network
 PACKAGES = ("keras", "tensorflow", "numpy", "tf2onnx", "onnx", "onnxruntime", "ai-edge-litert")
 
 
 @dataclass(frozen=True)
 class Config:
-    run: OpenFolder = None
+    run: OptionalFolder = None
     """The folder of a finished run."""
     keras: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")] = None
-    """Or a .keras file."""
+    """A .keras file, instead of a run."""
     classes: Annotated[tuple[str, ...], tyro.conf.arg(help_behavior_hint="")] = ()
-    """With --keras: the names of its classes, in the order of its answers."""
-    format: tuple[Format, ...] = ("saved_model",)
+    """With --keras: the names of its classes, in the order of its outputs."""
+    format: tuple[ExportFormat, ...] = ("saved_model",)
     """One or several."""
     dataset: Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="")] = None
-    """Whose test images to compare on (default: the run's; noise where there are none)."""
+    """The data set with the test images to compare on (default: that of the run; noise without one)."""
     data_dir: Annotated[str | None, tyro.conf.arg(metavar="FOLDER", help_behavior_hint="")] = None
-    """Where data sets are kept (default: the run's --data-dir)."""
-    tolerance: OpenSize = None
-    """The largest difference of a probability from the network's own that is accepted (default: 1e-4; 5e-2
-    for a network trained in bfloat16, which is exported in float32)."""
-    out: OpenFolder = None
-    """The export's folder (default: export/FORMAT in the run's folder, exports/STEM/FORMAT for a file). Of
-    several formats, each gets a folder in it."""
+    """The folder of the data sets (default: that of the run)."""
+    tolerance: OptionalFloat = None
+    """The largest accepted difference of a probability between export and network (default: 1e-4; 5e-2 for a
+    network trained in bfloat16, which is exported in float32)."""
+    out: OptionalFolder = None
+    """The export's folder, with a subfolder per format if there are several (default: export/FORMAT in the
+    run folder, exports/STEM/FORMAT for a file)."""
     overwrite: bool = False
     """Replace an earlier export."""
 
@@ -56,143 +58,119 @@ class Config:
         """Refuse wrong values before Keras is imported.
 
         Raises:
-            WrongValue: what was received, what is accepted.
+            ConfigError: with what was received and what is accepted.
+            KappError: the run isn't finished.
         """
         if (self.run is None) == (self.keras is None):
-            raise WrongValue("export needs --run FOLDER or --keras FILE, and one of them only.")
+            raise ConfigError("export needs either --run FOLDER or --keras FILE.")
         if not self.format:
-            raise WrongValue(f"--format needs at least one of {', '.join(formats.FORMATS)}.")
-        if self.run is not None:
-            Run(self.run).result  # noqa: B018  (refuses an unfinished run)
-            if self.classes:
-                raise WrongValue("--classes goes with --keras: a run knows the names of its classes.")
+            raise ConfigError(f"--format needs at least one of {', '.join(formats.FORMATS)}.")
+        if self.keras is None and self.classes:
+            raise ConfigError("--classes needs --keras: the classes of a run are known.")
         if self.keras is not None:
-            if predictor.kind(self.keras) != "keras":
-                raise WrongValue(f"--keras is {self.keras}: it must be a .keras file.")
+            if predictor.find_format(self.keras) != "keras":
+                raise ConfigError(f"--keras is {self.keras}: it must be a .keras file.")
             if len(set(self.classes)) != len(self.classes) or len(self.classes) < 2:
-                raise WrongValue(
-                    "--keras needs --classes: the names of its classes, at least 2, no two alike."
-                )
-        sources.check_folder(self.data_dir)
+                raise ConfigError("--keras needs --classes: at least 2 names, all different.")
+        if self.run is not None:
+            manifest.summarize(Run(self.run))
+        sources.check_data_dir(self.data_dir)
         if self.dataset is not None:
             sources.check(self.dataset)
-        above_zero(self, "tolerance")
+        check_positive(self, "tolerance")
         for format in self.format:
-            formats.check(format)
-            refuse_folder(self.folder(format), manifest.NAME, "export", self.overwrite)
+            formats.check_packages(format, formats.EXPORT_PACKAGES)
+            refuse_folder(self.folder(format), manifest.FILE, "export", self.overwrite)
 
-    def folder(self, format: Format) -> Path:
-        """Where the export of that format goes."""
+    def folder(self, format: ExportFormat) -> Path:
+        """The folder of the export in that format."""
         if self.out is not None:
             return self.out if len(self.format) == 1 else self.out / format
-        source = self.run / "export" if self.run else Path("exports") / (self.keras or Path()).stem
-        return source / format
+        parent = self.run / "export" if self.run else Path("exports") / self.source.stem
+        return parent / format
+
+    @property
+    def source(self) -> Path:
+        """The path of the network to export."""
+        return self.run or self.keras or Path()
 
 
 def main(config: Config) -> None:
-    facts = _of_run(Run(config.run)) if config.run else _of_file(config)
-    images, shown = _images(config, facts)
-    formats.start()
-    from kapp.models import saved
-    from kapp.models.networks import flops
-    from kapp.serving import parity
-    from kapp.serving.card import card
-    from kapp.serving.classifier import check, classifier, portable
+    source = predictor.find(config.source)
+    formats.start_tensorflow()
+    from kapp.export import classifier, parity
+    from kapp.export.model_card import model_card
+    from kapp.models.flops import count_flops
 
-    network = saved.load(_file(config))
-    check(network)
-    if network.output_shape[-1] != len(facts["classes"]):
-        raise WrongValue(
-            f"the network knows {network.output_shape[-1]} classes, {len(facts['classes'])} are named."
+    network = load_keras_file(source.file)
+    classifier.check_network(network)
+    _, *image_shape = network.input_shape
+    classes = source.classes or config.classes
+    if network.output_shape[-1] != len(classes):
+        raise ConfigError(
+            f"the network has {network.output_shape[-1]} classes, but --classes names {len(classes)}."
         )
-    if images is None or images.shape[1:] != network.input_shape[1:]:
-        images, shown = _noise(network.input_shape[1:]), "noise: no test images of its size were at hand"
-    expected = parity.reference(network)(images)
-    whole = classifier(portable(network))
-    precision = parity.precision(network)
-    tolerance = config.tolerance or parity.TOLERANCE[precision]
-    facts |= {
-        "input": {"name": "images", "shape": [None, *network.input_shape[1:]], "dtype": "uint8"},
-        "output": {
-            formats.PROBABILITIES: {"shape": [None, len(facts["classes"])], "dtype": "float32"},
-            formats.CLASS_NAME: {"shape": [None], "dtype": "string"},
-        },
-        "parameters": network.count_params(),
-        "flops": flops(network),
-        "versions": machine.versions(*PACKAGES),
-    }
+    images, compared_on = comparison_images(config, source, tuple(image_shape))
+    expected = parity.reference_probabilities(network, images)
+    tolerance = config.tolerance or parity.default_tolerance(network)
+    model = classifier.build_classifier(classifier.float32_copy(network))
+
     for format in dict.fromkeys(config.format):
-        folder = config.folder(format)
-        with replacing_folder(folder) as partial:
-            formats.write(whole, facts["classes"], format, partial)
-            manifest.write(partial, {"format": format, **facts})
-            measured = parity.measure(expected, predictor.load(partial), images, tolerance)
-            kept = {"format": format, **facts, "parity": {**measured, "of": shown}}
-            (partial / manifest.CARD).write_text(card(kept), encoding="utf-8")
-            manifest.write(partial, kept)
+        with atomic_folder(config.folder(format)) as folder:
+            formats.write(model, classes, format, folder)
+            runtime = runtimes.load(format, formats.model_path(format, folder))
+            export = Predictor(source.name, format, runtime)
+            measured = parity.measure(expected, export, images, tolerance, compared_on)
+            contents = ExportManifest(
+                format=format,
+                name=source.name,
+                classes=classes,
+                inputs={formats.IMAGES: TensorSpec((None, *image_shape), "uint8")},
+                outputs={
+                    formats.PROBABILITIES: TensorSpec((None, len(classes)), "float32"),
+                    formats.CLASS_NAME: TensorSpec((None,), "string"),
+                },
+                parameters=network.count_params(),
+                flops=count_flops(network),
+                parity=measured,
+                run=source.run,
+                source_file=source.file.name,
+                source_sha256=checksum(source.file),
+                software=scoring.software(*PACKAGES),
+                sha256={},  # `manifest.write` computes them
+            )
+            (folder / manifest.MODEL_CARD).write_text(model_card(contents), encoding="utf-8")
+            manifest.write(contents, folder)
         print(
-            f"{format}: {folder}, at most {measured['largest_difference']:.1e} from the network's "
-            f"probabilities ({len(images)} images: {shown})",
+            f"{format}: {config.folder(format)}, probabilities differ from the network's by at most "
+            f"{measured.max_difference:.1e} ({len(images)} images: {compared_on})",
             flush=True,
         )
 
 
-def _of_run(run: Run) -> dict[str, Any]:
-    """What the manifest says of a network that kapp trained."""
-    result = run.result
-    origin = ("seed", "teachers", "objective", "epochs", "backend", "precision", "commit")
-    scores = ("test_accuracy", "test_interval", "test_images", "test_loss", "calibration_error")
-    return {
-        "kapp": kapp.__version__,
-        "name": result["model"],
-        "classes": list(run.classes),
-        "dataset": result["dataset"],
-        "data_sha256": result["data_sha256"],
-        "validation": result.get("validation"),  # so many images were held out; None is a fifth
-        **{name: result[name] for name in scores},
-        "source": {
-            "run": run.folder.resolve().name,
-            **{name: result[name] for name in origin},
-            "label_weight": result.get("label_weight"),
-            "model_sha256": checksum(run.model_file),
-        },
-    }
+def comparison_images(
+    config: Config, source: StoredModel, image_shape: tuple[int, ...]
+) -> tuple[np.ndarray, str]:
+    """Images to compare an export with its network on, and a description of them.
 
+    Returns:
+        Test images, uint8 (n, *image_shape); noise, if there are none of this shape.
 
-def _of_file(config: Config) -> dict[str, Any]:
-    """What the manifest says of a network that came in a file."""
-    file = _file(config)
-    return {
-        "kapp": kapp.__version__,
-        "name": file.stem,
-        "classes": list(config.classes),
-        "source": {"file": file.name, "model_sha256": checksum(file)},
-    }
-
-
-def _file(config: Config) -> Path:
-    """The .keras file that is exported."""
-    return Run(config.run).model_file if config.run else config.keras or Path()
-
-
-def _images(config: Config, facts: dict[str, Any]) -> tuple[np.ndarray | None, str]:
-    """Test images, uint8 (n, height, width, channels), and what they are; None where they aren't at hand."""
-    name = config.dataset or facts.get("dataset")
-    if name is None:
-        return None, ""
-    data_dir = config.data_dir or (Run(config.run).data_dir if config.run else None)
-    try:
-        dataset = data.load(name, data_dir=data_dir)
-    except (WrongValue, Failure) as error:
-        if config.dataset:
-            raise
-        print(f"without test images: {error}", flush=True)
-        return None, ""
-    return dataset.images[dataset.test.samples[:IMAGES]], f"test images of {name}"
-
-
-def _noise(image_shape: tuple[int, ...]) -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 256, (IMAGES, *image_shape)).astype(np.uint8)
+    Raises:
+        ConfigError, KappError: the data set of --dataset can't be loaded.
+    """
+    name = config.dataset or (source.run.dataset if source.run else None)
+    if name is not None:
+        try:
+            dataset = data.load(name, data_dir=config.data_dir or source.data_dir)
+            if dataset.image_shape == image_shape:
+                return dataset.images[dataset.test.samples[:PARITY_IMAGES]], f"test images of {name}"
+        except (ConfigError, KappError) as error:
+            if config.dataset:
+                raise
+            print(f"no test images: {error}", flush=True)
+    noise = np.random.default_rng(0).integers(0, 256, (PARITY_IMAGES, *image_shape)).astype(np.uint8)
+    return noise, "noise: there were no test images of its size"
 
 
 if __name__ == "__main__":

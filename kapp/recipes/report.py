@@ -1,12 +1,13 @@
-"""Put many runs side by side: tables and figures made from their files alone.
+"""Compare many runs on one page: tables, figures and paired tests, made from their files alone.
 
     python -m kapp.recipes.report --runs runs/* --out reports/mine
 
-leaves README.md, rows.csv, figures/ and the runs' own records in the folder given, from which
-`--runs reports/mine/runs/*` makes the same page again; unfinished runs are left out. `--sweep sweeps/mine`
-does so for the trials of a sweep, `--evaluations evaluations/*` for what evaluate left.
+writes README.md, rows.csv, figures/ and a copy of the runs' results to the folder. `--runs
+reports/mine/runs/*` makes the same page again from the copy. Unfinished runs are left out. `--sweep
+sweeps/mine` does the same for the trials of a sweep, `--evaluations evaluations/*` for evaluations.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -14,34 +15,34 @@ from typing import Annotated
 import tyro
 
 from kapp import cli
-from kapp.errors import WrongValue
-from kapp.runs import Run
-from kapp.sweeps import Sweep
+from kapp.errors import ConfigError
+from kapp.run_folder import Run
+from kapp.sweep_folder import Sweep
 
 
 @dataclass(frozen=True)
 class Config:
     out: Path
-    """Where the report goes."""
+    """The folder of the report."""
     runs: tuple[Path, ...] = ()
     """Run folders."""
     sweep: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER", help_behavior_hint="")] = None
     """Or the folder of a sweep."""
     evaluations: tuple[Path, ...] = ()
-    """Or folders that evaluate left."""
+    """Or folders of evaluations."""
     title: str = ""
-    """Of the page (default: Results, Evaluations, or what was swept)."""
+    """The page's title (default: Results, Evaluations, or what was swept)."""
     note: str = ""
-    """A paragraph for the reader, below the title: what the data are, why the runs were made."""
+    """A paragraph below the title: what the data are, why the runs were made."""
 
     def check(self) -> None:
         """Raises:
-        WrongValue: none of the three given, or several; or a folder that isn't what it should be.
+        ConfigError: not exactly one of the three is there; or a folder is not what it should be.
         """
-        given = [bool(self.runs), self.sweep is not None, bool(self.evaluations)]
-        if sum(given) != 1:
-            raise WrongValue(
-                "report needs one of --runs, --sweep and --evaluations, such as --runs runs/*, and one only."
+        sources = [bool(self.runs), self.sweep is not None, bool(self.evaluations)]
+        if sum(sources) != 1:
+            raise ConfigError(
+                "report needs exactly one of --runs, --sweep and --evaluations, such as --runs runs/*."
             )
         if self.sweep is not None:
             Sweep(self.sweep)
@@ -50,30 +51,29 @@ class Config:
 
 
 def main(config: Config) -> None:
+    # Imported late, because --help needs neither pandas nor matplotlib.
+    from kapp.reporting import evaluation_report, summary, sweep_report
+
     if config.sweep is not None:
-        from kapp.reporting import sweep_page
-
-        sweep_page.summary_page(Sweep(config.sweep), config.out, config.title, config.note)
+        sweep_report.write_summary(Sweep(config.sweep), config.out, config.title, config.note)
     elif config.evaluations:
-        from kapp.reporting import evaluations
-
-        evaluations.summary_page(config.evaluations, config.out, config.title, config.note)
+        evaluation_report.write_summary(config.evaluations, config.out, config.title, config.note)
     else:
-        of_runs(config)
+        summary.write(find_runs(config.runs), config.out, config.title or "Results", config.note)
     print(f"report: {config.out / 'README.md'}")
 
 
-def of_runs(config: Config) -> None:
-    """Write the page over run folders."""
-    from kapp.reporting import summary
-
-    given = [Run(folder) for folder in config.runs]
-    # A transfer's first phase belongs to it.
-    runs = [run for each in given for run in (*([Run(each.phase1)] if each.phase1.is_dir() else []), each)]
-    for run in runs:
-        if not run.finished:
-            print(f"{run.folder}: unfinished, left out")
-    summary.summary_page(runs, config.out, config.title or "Results", config.note)
+def find_runs(folders: Iterable[Path]) -> list[Run]:
+    """Returns the finished runs in `folders`, linear probes included, and prints which it leaves out."""
+    runs = []
+    for run in map(Run, folders):
+        probe = [Run(run.linear_probe)] if run.linear_probe.is_dir() else []
+        for each in (*probe, run):
+            if each.is_finished:
+                runs += [each]
+            else:
+                print(f"{each.folder}: unfinished, left out")
+    return runs
 
 
 if __name__ == "__main__":

@@ -1,290 +1,405 @@
-"""The settings that all training recipes share."""
+"""The settings that the training recipes share, as records of which their configs are composed.
 
+A setting that may be left open on the command line is `None` in a `...Flags` record. Resolving fills it in:
+the result is a record without open settings, `HParams` for `HParamFlags`.
+"""
+
+import dataclasses
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
 
-from kapp import cli, data, models, processes
-from kapp.data import Views, sources
-from kapp.errors import WrongValue
-from kapp.models.departures import REWRITINGS
-from kapp.papers import all_convolutional as paper_a
-from kapp.papers import deep_and_convolutional as paper_d
-from kapp.papers.training import Training
+from kapp import cli, data, distributed, models
+from kapp.data import Augmentation, Dataset, sources
+from kapp.errors import ConfigError
+from kapp.models.code_variants import REWRITES
+from kapp.papers import hu, ratusznik
+from kapp.papers.hparams import HParams
 
-Values = dict[str, Any]
-T = TypeVar("T")
+Config = TypeVar("Config")
 
 
-def _open(metavar: str) -> Any:
-    """A flag that may stay open: its help text says what it is then."""
+def _optional(metavar: str) -> Any:
+    """An optional flag: its help text describes the default."""
     return tyro.conf.arg(metavar=metavar, help_behavior_hint="")
 
 
-OpenCount = Annotated[int | None, _open("INT")]
-OpenSize = Annotated[float | None, _open("FLOAT")]
-OpenFolder = Annotated[Path | None, _open("FOLDER")]
+OptionalInt = Annotated[int | None, _optional("INT")]
+OptionalFloat = Annotated[float | None, _optional("FLOAT")]
+OptionalStr = Annotated[str | None, _optional("STR")]
+OptionalFolder = Annotated[Path | None, _optional("FOLDER")]
 Optimizer = Literal["adam", "adamw", "sgd"]
 Schedule = Literal["constant", "cosine", "multistep"]
-Departures = tuple[Literal["relu_logits", "corner", "dropout", "schedule", "batch"], ...]
+CodeVariant = Literal["relu_logits", "corner", "dropout", "schedule", "batch"]
 
 
 @dataclass(frozen=True)
-class Settings:
-    data_dir: Annotated[str | None, _open("FOLDER")] = None
-    """Where tensorflow-datasets and the array cache keep their files (default: $KAPP_DATA_DIR or
-    ~/.cache/kapp)."""
-    epochs: OpenCount = None
-    """How often to see the training images (default: as often as the paper does)."""
-    batch_size: OpenCount = None
-    """This and what follows, up to --shift: by default as the paper has it."""
-    learning_rate: OpenSize = None
-    """The highest."""
-    optimizer: Annotated[Optimizer | None, _open("{adam,adamw,sgd}")] = None
-    momentum: OpenSize = None
+class HParamFlags:
+    """How to train. Settings that are left out are the paper's."""
+
+    epochs: OptionalInt = None
+    """How often to train on each image (default: as often as the paper)."""
+    batch_size: OptionalInt = None
+    learning_rate: OptionalFloat = None
+    """The highest of the schedule."""
+    optimizer: Annotated[Optimizer | None, _optional("{adam,adamw,sgd}")] = None
+    momentum: OptionalFloat = None
     """Of sgd; beta_1 of adam and adamw."""
-    weight_decay: OpenSize = None
-    """On kernels: with sgd as an L2 penalty, in the gradient; with adam and adamw decoupled from it."""
-    schedule: Annotated[Schedule | None, _open("{constant,cosine,multistep}")] = None
-    milestones: Annotated[tuple[int, ...] | None, _open("[INT [INT ...]]")] = None
+    weight_decay: OptionalFloat = None
+    """On kernels: an L2 penalty in the gradient with sgd, decoupled with adam and adamw."""
+    schedule: Annotated[Schedule | None, _optional("{constant,cosine,multistep}")] = None
+    milestones: Annotated[tuple[int, ...] | None, _optional("[INT [INT ...]]")] = None
     """With the multistep schedule: epochs after which the rate falls to a tenth (default: 4/7, 5/7 and 6/7 of
     all, as 200, 250 and 300 of 350)."""
-    rates: Annotated[tuple[float, ...] | None, _open("[FLOAT [FLOAT ...]]")] = None
-    """With the multistep schedule: the rates themselves, one more than milestones, for --learning-rate."""
-    warmup_epochs: OpenCount = None
-    """With the cosine schedule: epochs of linear rise before it falls."""
-    shift: OpenCount = None
-    """Crops move by up to that many pixels."""
-    flip: bool = True
-    """Mirror half of the images."""
-    precision: Literal["auto", "float32", "mixed_bfloat16"] = "auto"
-    """auto: bfloat16 where this machine is faster so."""
-    seed: int = 0
-    """Of the initial weights, dropout and the epoch table. The split is the same for every seed."""
-    width: OpenSize = None
-    """Multiplies every layer's filters or units (default: 1, the paper's size)."""
-    validation: OpenCount = None
-    """Training images held out to select by (default: a fifth); 0: none, as paper A does with small sets; the
-    network kept is then the last epoch's, and the curves are of test images."""
-    validate_every: OpenCount = None
-    """Validate each time that many images were trained on (default: once an epoch)."""
-    limit_train: OpenCount = None
-    """Train on that many images at most, and select by a quarter as many."""
-    images_on: Literal["auto", "device", "disk"] = "auto"
-    """device: all images lie where the compute is; disk: each batch is read from the array cache, for sets
-    that the device can't hold (docs/scaling.md). auto: device up to 4 GiB."""
-    devices: Literal["one", "all"] = "one"
-    """all: share each batch among all devices (with KERAS_BACKEND=jax)."""
-    coordinator: Annotated[str | None, _open("HOST:PORT")] = None
-    """Where several processes meet, which all run the same command: an address of the first
-    (docs/scaling.md)."""
-    process: Annotated[str | None, _open("K/N")] = None
-    """Which of them this is, from 0/N to N-1/N."""
-    out: OpenFolder = None
-    """The run folder (default: runs/NAME, the same for the same experiment)."""
-    overwrite: bool = False
-    """Start anew what that folder holds."""
-    quick: bool = False
-    """Shrink width, data and epochs, where not given: minutes on two CPU cores, to see it work."""
-
-    interrupted: ClassVar[str] = "The same command goes on from the last whole epoch."
-
-    @property
-    def training(self) -> Training:
-        """How to train, of settings that are resolved."""
-        return Training(**{field.name: getattr(self, field.name) for field in fields(Training)})
-
-    @property
-    def views(self) -> Views:
-        return Views(self.training.shift, self.flip)
+    rates: Annotated[tuple[float, ...] | None, _optional("[FLOAT [FLOAT ...]]")] = None
+    """With the multistep schedule: the rates themselves, one more than milestones; replaces
+    --learning-rate."""
+    warmup_epochs: OptionalInt = None
+    """With the cosine schedule: epochs in which the rate rises linearly before it falls."""
 
     def check(self) -> None:
-        """Refuse wrong values, as far as each shows by itself and before Keras is imported.
+        """Refuse wrong values.
 
         Raises:
-            WrongValue: what was received, what is accepted.
+            ConfigError: with what was received and what is accepted.
         """
-        cli.backend()
-        sources.check_folder(self.data_dir)
-        at_least(self, 1, "epochs", "batch_size", "limit_train", "milestones", "validate_every")
-        at_least(self, 0, "momentum", "weight_decay", "warmup_epochs", "seed", "shift", "validation")
-        above_zero(self, "learning_rate", "width", "rates")
-        if (self.coordinator is None) != (self.process is None):
-            raise WrongValue("--coordinator HOST:PORT and --process K/N go together.")
-        if self.process is not None:
-            processes.parse(self.process)
-            match = re.fullmatch(r"[^:]+:(\d+)", self.coordinator or "")
-            if not match or not 0 < int(match[1]) < 65536:
-                raise WrongValue(f"--coordinator is {self.coordinator}: it must be HOST:PORT.")
-            if self.devices != "all":
-                raise WrongValue("--process goes with --devices all.")
-        if self.devices == "all" and cli.backend() != "jax":
-            raise WrongValue(
-                f"--devices all is for KERAS_BACKEND=jax: on {cli.backend()}, Keras can't share a batch "
-                "among devices."
-            )
+        check_min(self, 1, "epochs", "batch_size", "milestones")
+        check_min(self, 0, "momentum", "weight_decay", "warmup_epochs")
+        check_positive(self, "learning_rate", "rates")
         if self.rates and self.learning_rate not in (None, self.rates[0]):
-            raise WrongValue("--rates are the learning rates themselves: leave out --learning-rate.")
+            raise ConfigError("--rates are the learning rates themselves: leave out --learning-rate.")
 
-    def check_together(self) -> None:
-        """Refuse values of resolved settings that don't go together.
+    def resolved(self, paper: HParams) -> HParams:
+        """All hyperparameters: these flags, and `paper`'s where they are left open."""
+        chosen = {name: value for name, value in asdict(self).items() if value is not None}
+        defaults = asdict(paper)
+        if chosen.get("schedule", paper.schedule) == "multistep":
+            defaults["milestones"] = hu.milestones(chosen.get("epochs", paper.epochs))
+        else:
+            defaults["milestones"] = ()
+        if self.rates:
+            defaults["learning_rate"] = self.rates[0]
+        return HParams(**{**defaults, **chosen})
 
-        Raises:
-            WrongValue: what was received, what is accepted.
+
+def check_hparams(hparams: HParams) -> None:
+    """Refuse hyperparameters that don't go together.
+
+    Raises:
+        ConfigError: with what was received and what is accepted.
+    """
+    milestones, rates = hparams.milestones, hparams.rates
+    if hparams.warmup_epochs and hparams.schedule != "cosine":
+        raise ConfigError("--warmup-epochs goes with --schedule cosine.")
+    if hparams.schedule != "multistep" and (milestones or rates):
+        raise ConfigError("--milestones and --rates go with --schedule multistep.")
+    if list(milestones) != sorted(milestones):
+        raise ConfigError(f"--milestones are {_join(milestones)}: each must be larger than the one before.")
+    if rates and len(rates) != len(milestones) + 1:
+        raise ConfigError(
+            f"--rates has {len(rates)} values and --milestones {len(milestones)}: there must be one rate "
+            "more, the first for the time before the first milestone."
+        )
+
+
+@dataclass(frozen=True)
+class AugmentationFlags:
+    """How training images are augmented."""
+
+    crop_padding: OptionalInt = None
+    """Crops move by up to that many pixels (default: 4 as Ratusznik et al., 5 for the networks of Hu
+    2018)."""
+    flip: bool = True
+    """Mirror half of the images."""
+
+    def check(self) -> None:
+        """Raises:
+        ConfigError: a negative padding.
         """
-        how = self.training
-        if how.warmup_epochs and how.schedule != "cosine":
-            raise WrongValue("--warmup-epochs goes with --schedule cosine.")
-        if how.schedule != "multistep" and (how.milestones or how.rates):
-            raise WrongValue("--milestones and --rates go with --schedule multistep.")
-        if list(how.milestones) != sorted(how.milestones):
-            raise WrongValue(
-                f"--milestones are {_listed(how.milestones)}: each must come after the one before."
-            )
-        if how.rates and len(how.rates) != len(how.milestones) + 1:
-            raise WrongValue(
-                f"--rates are {len(how.rates)} and --milestones {len(how.milestones)}: "
-                "there must be one rate more, the first for the time before the first milestone."
-            )
-        for name in ("limit_train", "validate_every"):
+        check_min(self, 0, "crop_padding")
+
+    def resolved(self, crop_padding: int) -> Augmentation:
+        """The augmentation, with the paper's `crop_padding` where it is left open."""
+        return Augmentation(crop_padding if self.crop_padding is None else self.crop_padding, self.flip)
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """Which images to train on and to select by."""
+
+    data_dir: Annotated[str | None, _optional("FOLDER")] = None
+    """Where tensorflow-datasets and the array cache keep their files (default: $KAPP_DATA_DIR or
+    ~/.cache/kapp)."""
+    train_images: OptionalInt = None
+    """Train on that many images at most, and select by a quarter as many."""
+    validation_images: OptionalInt = None
+    """Training images held out to select the best network (default: a fifth). 0: none, as Hu 2018 with small
+    sets; then the last epoch's network is kept, and the curves are of test images."""
+    validate_every: OptionalInt = None
+    """Validate each time that many images were trained on (default: once per epoch)."""
+    image_storage: Literal["auto", "device", "disk"] = "auto"
+    """device: all images lie in the memory of the compute device. disk: each batch is read from the array
+    cache, for sets that don't fit (docs/scaling.md). auto: device up to 4 GiB."""
+
+    def check(self) -> None:
+        """Raises:
+        ConfigError: a wrong number, or a folder that doesn't exist.
+        """
+        sources.check_data_dir(self.data_dir)
+        check_min(self, 1, "train_images", "validate_every")
+        check_min(self, 0, "validation_images")
+
+    def check_batch_size(self, batch_size: int) -> None:
+        """Raises:
+        ConfigError: a number of images is smaller than a batch.
+        """
+        for name in ("train_images", "validate_every"):
             value = getattr(self, name)
-            if value is not None and value < how.batch_size:
-                raise WrongValue(
-                    f"{_flag(name)} is {value}: it must be at least one batch, --batch-size {how.batch_size}."
+            if value is not None and value < batch_size:
+                raise ConfigError(
+                    f"{_flag(name)} is {value}: it must be at least one batch, --batch-size {batch_size}."
                 )
 
-    def refuse_several_processes(self, instead: str) -> None:
-        """Raises:
-        WrongValue: several processes are to train what they can't; `instead` is what they can do.
-        """
-        if self.process is not None:
-            raise WrongValue(f"--process is for kapp train: several processes train one network. {instead}")
-
-    def join(self) -> None:
-        """Meet the other processes, where there are any."""
-        if self.process and self.coordinator:
-            processes.join(self.coordinator, processes.parse(self.process))
-
-    def spread(self) -> None:
-        """Use all devices, where that is wanted."""
-        if self.devices == "all":
-            from kapp.training import parallel
-
-            parallel.use_all(self.training.batch_size)
-
-    def load(self, name: str) -> data.Dataset:
-        """The data set called `name`, split as these settings say.
+    def load(self, name: str, batch_size: int) -> Dataset:
+        """The data set called `name`, split as these options say.
 
         Raises:
-            WrongValue: it holds less than a batch to train on; and as `data.load` does.
-            Failure: as `data.load` does.
+            ConfigError: its training images are fewer than a batch; and as `kapp.data.load` does.
+            KappError: as `kapp.data.load` does.
         """
         dataset = data.load(
             name,
             data_dir=self.data_dir,
-            validation=self.validation,
-            limit_train=self.limit_train,
-            streamed={"auto": None, "device": False, "disk": True}[self.images_on],
+            validation_images=self.validation_images,
+            train_images=self.train_images,
+            streamed={"auto": None, "device": False, "disk": True}[self.image_storage],
         )
-        if len(dataset.train) < self.training.batch_size:
-            raise WrongValue(
-                f"{name} has {len(dataset.train)} images to train on: less than one batch, "
-                f"--batch-size {self.training.batch_size}."
+        if len(dataset.train) < batch_size:
+            raise ConfigError(
+                f"{name} has {len(dataset.train)} training images: less than one batch, "
+                f"--batch-size {batch_size}."
             )
         return dataset
 
 
 @dataclass(frozen=True)
-class OnLabels(Settings):
-    """The settings of a training on labels."""
+class NetworkFlags:
+    """How the network is built."""
 
+    width: OptionalFloat = None
+    """Multiplies every layer's filters or units (default: 1, the paper's size)."""
     pooling_norm: float = math.inf
-    """p of every pooling, at least 1: the p-norm of paper A's equation 1; inf is max pooling."""
-    departures: Departures = ()
-    """Do as paper A's code does and its text doesn't say, each by itself or several of: relu_logits, corner,
+    """p of every pooling, at least 1: the p-norm of Springenberg et al. 2014, equation 1; inf is max
+    pooling."""
+    code_variants: tuple[CodeVariant, ...] = ()
+    """Build and train as Hu 2018's code does where its text differs: one or several of relu_logits, corner,
     dropout, schedule, batch (docs/pooling.md)."""
 
-    def check_network(self, model: str) -> None:
+    def check(self, model: str, hparams: HParamFlags) -> None:
         """Refuse what doesn't go with the network called `model`.
 
         Raises:
-            WrongValue: what was received, what is accepted.
+            ConfigError: with what was received and what is accepted.
         """
-        at_least(self, 1, "pooling_norm")
-        if self.pooling_norm != math.inf and not models.find(model).pools:
-            raise WrongValue(f"--pooling-norm is {self.pooling_norm}, but {model} has no pooling.")
-        if not self.departures:
+        check_positive(self, "width")
+        check_min(self, 1, "pooling_norm")
+        if self.pooling_norm != math.inf and not models.get_spec(model).has_pooling:
+            raise ConfigError(f"--pooling-norm is {self.pooling_norm}, but {model} has no pooling.")
+        if not self.code_variants:
             return
-        if model not in paper_a.models():
-            raise WrongValue(
-                f"--departures are those of paper A's code, which doesn't train {model}. "
-                f"It trains {', '.join(paper_a.models())}."
+        if model not in hu.models():
+            raise ConfigError(
+                f"--code-variants are those of Hu 2018's code, which doesn't train {model}. "
+                f"It trains {', '.join(hu.models())}."
             )
-        ordinary, departed = paper_a.training(1), paper_a.training(1, self.departures)
+        ordinary, variant = hu.hparams(1), hu.hparams(1, self.code_variants)
         for name in ("schedule", "learning_rate", "batch_size"):
-            value, its = getattr(self, name), getattr(departed, name)
-            if its != getattr(ordinary, name) and value not in (None, its):
-                raise WrongValue(
-                    f"--departures {_listed(self.departures)} sets {_flag(name)} to {its}, not to "
-                    f"{value}: leave one of them out."
+            value, fixed = getattr(hparams, name), getattr(variant, name)
+            if fixed != getattr(ordinary, name) and value not in (None, fixed):
+                raise ConfigError(
+                    f"--code-variants {_join(self.code_variants)} sets {_flag(name)} to {fixed}, "
+                    f"not to {value}: leave one of them out."
                 )
 
-    def as_its_paper(self, model: str | None, epochs: int) -> Values:
-        """How its paper trains `model` over `epochs`; a user's own, None for one from a file, is trained as
-        paper D's."""
-        of_paper_a = model is not None and models.find(model).paper == "A"
-        how = paper_a.training(epochs, self.departures) if of_paper_a else paper_d.TRAINING
-        return published(self, how, epochs)
+    def resolved(self, width: float = 1.0) -> "NetworkOptions":
+        """These options, with `width` where it is left open."""
+        return NetworkOptions(self.width or width, self.pooling_norm, self.code_variants)
 
-    def build(self, model: str, dataset: data.Dataset) -> Any:
-        """The network called `model` for the images and classes of `dataset`."""
-        rewritten = [name for name in self.departures if name in REWRITINGS]
+
+@dataclass(frozen=True)
+class NetworkOptions:
+    """`NetworkFlags` with nothing left open."""
+
+    width: float = 1.0
+    pooling_norm: float = math.inf
+    code_variants: tuple[CodeVariant, ...] = ()
+
+    def build(self, model: str, dataset: Dataset, seed: int) -> Any:
+        """The network called `model`, a `keras.Model`, for the images and classes of `dataset`."""
         return models.build(
             model,
-            width=self.width or 1.0,
+            width=self.width,
             pooling_norm=self.pooling_norm,
-            departures=rewritten,
-            seed=self.seed,
-            **dataset.as_input,
+            code_variants=[name for name in self.code_variants if name in REWRITES],
+            seed=seed,
+            **dataset.model_arguments,
         )
 
 
-def published(settings: Settings, paper: Training, epochs: int) -> Values:
-    """How a paper trains over `epochs`, as far as it goes together with what `settings` say otherwise."""
-    how = asdict(paper)
-    schedule = settings.schedule or how["schedule"]
-    how["milestones"] = paper_a.milestones(epochs) if schedule == "multistep" else ()
-    if settings.rates:
-        how["learning_rate"] = settings.rates[0]
-    return how
+@dataclass(frozen=True)
+class ComputeOptions:
+    """In which precision and on which devices to compute."""
+
+    precision: Literal["auto", "float32", "mixed_bfloat16"] = "auto"
+    """auto: bfloat16 where it is faster on this machine."""
+    devices: Literal["one", "all"] = "one"
+    """all: divide each batch among all devices (with KERAS_BACKEND=jax)."""
+    coordinator: Annotated[str | None, _optional("HOST:PORT")] = None
+    """Where several processes meet that run the same command: an address of the first (docs/scaling.md)."""
+    process_id: OptionalInt = None
+    """Which of these processes this one is, from 0."""
+    num_processes: OptionalInt = None
+    """How many processes there are."""
+
+    def check(self) -> None:
+        """Raises:
+        ConfigError: with what was received and what is accepted.
+        """
+        together = (self.coordinator, self.process_id, self.num_processes)
+        if len({value is None for value in together}) > 1:
+            raise ConfigError("--coordinator HOST:PORT, --process-id and --num-processes go together.")
+        if self.coordinator is not None:
+            check_min(self, 0, "process_id")
+            check_min(self, 1, "num_processes")
+            if self.process_id >= self.num_processes:  # type: ignore[operator]  # all three are set
+                raise ConfigError(
+                    f"--process-id is {self.process_id}: it must be from 0 to {self.num_processes - 1}, "  # type: ignore[operator]
+                    "one less than --num-processes."
+                )
+            match = re.fullmatch(r"[^:]+:(\d+)", self.coordinator)
+            if not match or not 0 < int(match[1]) < 65536:
+                raise ConfigError(f"--coordinator is {self.coordinator}: it must be HOST:PORT.")
+            if self.devices != "all":
+                raise ConfigError("--process-id goes with --devices all.")
+        if self.devices == "all" and cli.backend() != "jax":
+            raise ConfigError(
+                f"--devices all is for KERAS_BACKEND=jax: Keras on {cli.backend()} can't divide a batch "
+                "among devices."
+            )
+
+    def check_one_process(self, way_out: str) -> None:
+        """Refuse several processes for a recipe that trains more than one network.
+
+        Raises:
+            ConfigError: several processes were requested; the message ends with `way_out`.
+        """
+        if self.process_id is not None:
+            raise ConfigError(
+                f"--process-id is for kapp train: several processes train one network. {way_out}"
+            )
+
+    def join(self) -> None:
+        """Connect to the other processes, where there are any; before Keras is imported."""
+        if self.coordinator is not None and self.process_id is not None and self.num_processes is not None:
+            distributed.initialize(self.coordinator, self.num_processes, self.process_id)
+
+    def start(self, batch_size: int) -> str:
+        """Start Keras with this precision and these devices; return the name of the dtype policy."""
+        cli.start_keras()
+        from kapp.training import mixed_precision
+
+        policy = mixed_precision.set_policy(self.precision)
+        if self.devices == "all":
+            distributed.use_all_devices(batch_size)
+        return policy
 
 
-def filled(settings: Any, *defaults: Values) -> Values:
-    """The values of `settings` that were left open, from the first of `defaults` that has one."""
-    chosen: Values = {}
-    for values in reversed(defaults):
-        chosen |= values
-    return {name: value for name, value in chosen.items() if getattr(settings, name) is None}
+@dataclass(frozen=True)
+class OutputOptions:
+    """Where the run goes."""
+
+    out: OptionalFolder = None
+    """The run folder (default: runs/NAME, the same for the same experiment)."""
+    overwrite: bool = False
+    """Delete an earlier run in that folder and start again."""
 
 
-def at_least(settings: Any, smallest: int, *names: str) -> None:
-    """Refuse a value below `smallest`; None is a value left open."""
+def paper_hparams(model: str | None, epochs: int, code_variants: tuple[str, ...] = ()) -> HParams:
+    """How its paper trains `model` on labels for `epochs`; as Ratusznik et al. for a network of the user's
+    own."""
+    if _is_of_hu(model):
+        return hu.hparams(epochs, code_variants)
+    return ratusznik.hparams(epochs)
+
+
+def paper_crop_padding(model: str | None) -> int:
+    """The padding, in pixels, of the crops with which its paper trains `model`."""
+    return hu.CROP_PADDING if _is_of_hu(model) else ratusznik.CROP_PADDING
+
+
+def paper_epochs(model: str) -> int:
+    """The number of epochs for which its paper trains `model` on labels."""
+    return hu.EPOCHS if _is_of_hu(model) else ratusznik.epochs(model)
+
+
+def for_epochs(hparams: HParams, epochs: int) -> HParams:
+    """`hparams` for a training of another length: the rate falls at the same fractions of it."""
+    if hparams.milestones == hu.milestones(hparams.epochs):
+        milestones = hu.milestones(epochs)
+    else:
+        milestones = tuple(max(1, round(each * epochs / hparams.epochs)) for each in hparams.milestones)
+    return dataclasses.replace(hparams, epochs=epochs, milestones=milestones)
+
+
+def _is_of_hu(model: str | None) -> bool:
+    return model is not None and models.get_spec(model).paper == "Hu 2018"
+
+
+def with_values(config: Config, values: Mapping[str, Any]) -> Config:
+    """`config` with the settings in `values`, by the names of their flags, in whichever record they stand."""
+    changes: dict[str, Any] = {}
+    for each in fields(config):  # type: ignore[arg-type]
+        value = getattr(config, each.name)
+        if dataclasses.is_dataclass(value):
+            changes[each.name] = with_values(value, values)
+        elif each.name in values:
+            changes[each.name] = values[each.name]
+    return dataclasses.replace(config, **changes)  # type: ignore[type-var]
+
+
+def with_defaults(config: Config, defaults: Mapping[str, Any]) -> Config:
+    """`config` with the settings in `defaults` where it leaves them open."""
+    current = cli.flatten(config)
+    return with_values(config, {name: value for name, value in defaults.items() if current[name] is None})
+
+
+def check_min(settings: Any, smallest: int, *names: str) -> None:
+    """Refuse a value below `smallest`; None is a setting left open.
+
+    Raises:
+        ConfigError: with the flag, the value and the bound.
+    """
     for name in names:
         for value in _values(settings, name):
             if not value >= smallest:
-                raise WrongValue(f"{_flag(name)} is {value}: it must be at least {smallest}.")
+                raise ConfigError(f"{_flag(name)} is {value}: it must be at least {smallest}.")
 
 
-def above_zero(settings: Any, *names: str) -> None:
-    """Refuse a value not above 0; None is a value left open."""
+def check_positive(settings: Any, *names: str) -> None:
+    """Refuse a value that isn't finite and above 0; None is a setting left open.
+
+    Raises:
+        ConfigError: with the flag and the value.
+    """
     for name in names:
         for value in _values(settings, name):
             if not 0 < value < math.inf:
-                raise WrongValue(f"{_flag(name)} is {value}: it must be above 0.")
+                raise ConfigError(f"{_flag(name)} is {value}: it must be above 0.")
 
 
 def _values(settings: Any, name: str) -> tuple:
@@ -292,7 +407,7 @@ def _values(settings: Any, name: str) -> tuple:
     return () if value is None else value if isinstance(value, tuple) else (value,)
 
 
-def _listed(values: tuple) -> str:
+def _join(values: tuple) -> str:
     return " ".join(map(str, values))
 
 

@@ -1,366 +1,421 @@
-"""Search the settings of a training: which learning rate, weight decay, dropout, temperature, widths?
+"""Search the settings of a training: learning rate, weight decay, dropout, temperature, widths.
 
     python -m kapp.recipes.sweep distill --teacher deep_resnet --student linear_3 --tuner bayesian --trials 30
 
-searches what no flag fixes, with KerasTuner, as Urban et al. 2016 did. The first word names the recipe:
-train, distill or transfer. Trials are chosen by validation images; the best alone is scored on test images,
-once. Leaves sweeps/NAME/ with a run folder a trial, best.json, which the recipe runs as it is (--config), and
-report.md. On two CPU cores `sweep train --dataset shapes --quick` takes a few minutes.
+searches what no flag fixes, with KerasTuner, as Urban et al. 2016 did. The first word is the recipe: train,
+distill or transfer.
+Trials are scored on validation images. The best trial alone is scored on test images, once.
+It leaves sweeps/NAME/ with report.md, best.json (settings for the recipe's --config), and a run folder per
+trial. `sweep train --dataset shapes --quick` takes a few minutes on two CPU cores.
 """
 
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import tyro
 
-from kapp import cli, models
-from kapp.errors import Failure, Untrainable, WrongValue, unknown
-from kapp.files import make_folder, write_text
-from kapp.models.budget import linear
+from kapp import cli
+from kapp.errors import ConfigError, KappError, TrainingFailed, unknown
+from kapp.fileio import make_folder, write_text
+from kapp.models.mlp_budget import mlp_for_budget
 from kapp.recipes import distill, train, transfer
-from kapp.recipes.settings import OpenCount, at_least
-from kapp.runs import Run, experiment, is_finished
-from kapp.sweeps import BESIDE, Sweep, Trial, best, default_folder, digest
-from kapp.training import pretrained
-from kapp.tuning import space, trials, workers
+from kapp.recipes.settings import OptionalInt, OptionalStr, check_min, with_values
+from kapp.records import SearchRange, SweepConfig, Trial
+from kapp.run_folder import default_folder as default_run_folder
+from kapp.run_folder import is_finished
+from kapp.sweep_folder import BASELINES, Sweep, best_trial, default_folder, digest, identity_settings
+from kapp.tuning import search_space, trials, workers
 from kapp.tuning.oracle import FACTOR, Oracle, check_installed
-from kapp.tuning.search import Outcome, Search
+from kapp.tuning.search import Search, TrialResult
 
 TRIALS, QUICK_TRIALS = 30, 6
-# What is searched by default, where the network and the training have it; the rest when it is named.
+# Searched by default, where the network and the training have such a value.
 SEARCHED = {
     "train": "learning_rate momentum weight_decay dropout".split(),
     "distill": "learning_rate momentum weight_decay dropout label_weight temperature".split(),
-    "transfer": "head_learning_rate whole_learning_rate momentum weight_decay".split(),
+    "transfer": "probe_learning_rate finetune_learning_rate momentum weight_decay".split(),
 }
-NAMED = {"train": ["layers", "widths"], "distill": ["layers", "widths"], "transfer": []}
-OpenText = Annotated[str | None, tyro.conf.arg(metavar="STR", help_behavior_hint="")]
-OpenTexts = Annotated[tuple[str, ...] | None, tyro.conf.arg(metavar="[STR [STR ...]]", help_behavior_hint="")]
+SEARCHED_BY_NAME = {"train": ["layers", "widths"], "distill": ["layers", "widths"], "transfer": []}
+OptionalStrs = Annotated[
+    tuple[str, ...] | None, tyro.conf.arg(metavar="[STR [STR ...]]", help_behavior_hint="")
+]
 
 
 @dataclass(frozen=True)
-class Sweeping:
-    """What a sweep has beside its recipe's settings."""
+class SweepSettings:
+    """How to search."""
 
     tuner: Literal["random", "bayesian", "hyperband"] = "bayesian"
-    """How KerasTuner chooses what to try next; hyperband trains many a little and the best of them on."""
-    trials: OpenCount = None
-    """How many (default: 30; of hyperband: as many as its brackets have)."""
-    search: OpenTexts = None
+    """How KerasTuner proposes trials. hyperband trains many for a few epochs and continues the best."""
+    trials: OptionalInt = None
+    """How many trials (default: 30; of hyperband: as many as its brackets have)."""
+    search: OptionalStrs = None
     """What to search, of learning_rate, momentum, weight_decay, dropout, label_weight, temperature, layers,
-    widths, head_learning_rate, whole_learning_rate (default: what the recipe and its network have, but for
-    layers and widths, and for what a flag fixes)."""
-    range: tuple[str, ...] = ()
-    """Other ranges than the usual, such as learning_rate=1e-4:1e-1 (docs/sweeps.md)."""
-    budget: OpenText = None
-    """Parameters of the networks that layers and widths make, such as 10.5M (default: as many as the network
-    has)."""
+    widths, probe_learning_rate, finetune_learning_rate (default: what the recipe and its network have, but
+    not layers and widths, and not what a flag fixes)."""
+    search_range: tuple[str, ...] = ()
+    """Ranges other than the usual ones, such as learning_rate=1e-4:1e-1 (docs/sweeps.md)."""
+    budget: OptionalStr = None
+    """Parameters of networks with searched layers or widths, such as 10.5M (default: as many as the recipe's
+    network has)."""
     include_default: bool = True
-    """Trial 0 has the recipe's own settings, to compare with."""
-    test_best: bool = True
+    """Trial 0 has the recipe's own settings, to compare."""
+    score_best: bool = True
     """Finish the best trial as a run of its recipe, which scores the test images, for the only time."""
     workers: int = 1
-    """Processes of this machine that train trials at once; with --oracle also 0."""
-    oracle: OpenText = None
-    """HOST:PORT, where other machines' workers find this one (default: only this machine's do)."""
-    worker: OpenText = None
-    """Be a worker, of that name, of the oracle at --oracle."""
+    """Processes on this machine that train trials at the same time; with --oracle also 0."""
+    oracle: OptionalStr = None
+    """HOST:PORT for the workers of other machines (default: only those of this machine)."""
+    worker: OptionalStr = None
+    """Be a worker of the oracle at --oracle, with this name."""
     open_to_network: bool = False
-    """Let --oracle be an address that other machines reach; it asks nobody who they are."""
-
-    recipe: ClassVar[str]
-    module: ClassVar[Any]
-    field: ClassVar[str]  # the setting that names the network which is trained
-
-    def base(self) -> Any:
-        """The recipe's own config, with nothing left open and nothing beside the training itself."""
-        held = {field.name: getattr(self, field.name) for field in fields(self.module.Config)}
-        config = self.module.Config(**held).resolved()
-        alone = {name: False for name in BESIDE if hasattr(config, name)}
-        return replace(config, out=None, overwrite=False, quick=False, **alone)
+    """Allow an --oracle that other machines reach; it does not authenticate workers."""
 
     def check(self) -> None:
-        self.refuse_several_processes(  # type: ignore[attr-defined]
-            "Those of a sweep share its trials: --workers on one machine, --oracle on several."
-        )
-        super().check()  # type: ignore[misc]
+        """Raises:
+        ConfigError: with what was received and what is accepted.
+        """
         check_installed()
-        at_least(self, 1, "trials")
-        at_least(self, 0 if self.oracle else 1, "workers")
-        workers.address(self.oracle, self.open_to_network)
+        check_min(self, 1, "trials")
+        check_min(self, 0 if self.oracle else 1, "workers")
+        workers.parse_address(self.oracle, self.open_to_network)
         if self.worker is not None and self.oracle is None:
-            raise WrongValue("--worker needs --oracle HOST:PORT, where the command without --worker runs.")
-        base = self.base()
-        if self.tuner == "hyperband" and base.epochs < FACTOR:
-            raise WrongValue(
-                f"--epochs is {base.epochs}, but hyperband trains many trials for a third of them: at least "
-                f"{FACTOR}, or another --tuner."
-            )
-        if base.validation == 0:
-            raise WrongValue("--validation is 0, but a sweep chooses by validation images: leave it out.")
-        if self.recipe == "transfer" and len(base.target) != 1:
-            raise WrongValue(f"--target is {' '.join(base.target)}: a sweep has one.")
-        if getattr(base, self.field) is None:
-            raise WrongValue(f"--{self.field} is needed: the source doesn't say which network it is.")
-        known = [*SEARCHED[self.recipe], *NAMED[self.recipe]]
-        for name in self.search or ():
-            if name not in known:
-                raise unknown(f"--search of {self.recipe}", name, known)
-            if why := trials.why_not(name, base, getattr(base, self.field)):
-                raise WrongValue(f"--search {name}: {why}.")
-        if self.budget is not None and not {"layers", "widths"} & set(self.search or ()):
-            raise WrongValue("--budget goes with --search layers or widths.")
+            raise ConfigError("--worker needs --oracle HOST:PORT, where the command without --worker runs.")
         if self.budget is not None:
-            space.amount(self.budget)
+            if not {"layers", "widths"} & set(self.search or ()):
+                raise ConfigError("--budget goes with --search layers or widths.")
+            search_space.parse_count(self.budget)
 
 
 @dataclass(frozen=True)
-class Train(Sweeping, train.Config):
-    recipe: ClassVar[str] = "train"
-    module: ClassVar[Any] = train
-    field: ClassVar[str] = "model"
+class Config:
+    """A recipe's own config, and how to search. Subclasses are those of the recipes."""
+
+    recipe: Any = None
+    sweep: SweepSettings = SweepSettings()
+
+    word: ClassVar[str]  # the command's, after `sweep`
+    interrupted: ClassVar[str] = "The same command resumes after the last whole epoch of each trial."
+
+    @property
+    def name(self) -> str:
+        """The recipe's name."""
+        return self.word.strip()
+
+    @property
+    def network_flag(self) -> str:
+        """The setting that names the network."""
+        return "student" if self.name == "distill" else "model"
+
+    @property
+    def settings(self) -> Any:
+        """The recipe's resolved settings of the default trial."""
+        own = {**dict.fromkeys(BASELINES, False), "out": None, "overwrite": False}
+        return with_values(self.recipe.resolved(), own)
+
+    def check(self) -> None:
+        """Refuse wrong values before Keras is imported.
+
+        Raises:
+            ConfigError: with what was received and what is accepted.
+        """
+        self.recipe.compute.check_one_process(
+            "Share the trials of a sweep instead: --workers on one machine, --oracle on several."
+        )
+        self.recipe.check()
+        self.sweep.check()
+        settings = self.settings
+        epochs, network = settings.hparams.epochs, getattr(settings, self.network_flag)
+        if self.sweep.tuner == "hyperband" and epochs < FACTOR:
+            raise ConfigError(
+                f"--epochs is {epochs}, but hyperband trains many trials for a third of them: use at least "
+                f"{FACTOR}, or another --tuner."
+            )
+        if settings.data.validation_images == 0:
+            raise ConfigError("--validation-images is 0, but a sweep selects by validation images.")
+        if self.name == "transfer" and len(settings.target) != 1:
+            raise ConfigError(f"--target is {' '.join(settings.target)}: a sweep has one.")
+        if network is None:
+            raise ConfigError(f"--{self.network_flag} is needed: the source doesn't name its network.")
+        names = [*SEARCHED[self.name], *SEARCHED_BY_NAME[self.name]]
+        for name in self.sweep.search or ():
+            if name not in names:
+                raise unknown(f"--search of {self.name}", name, names)
+            if why := trials.why_not_searchable(name, network, cli.flatten(settings)):
+                raise ConfigError(f"--search {name}: {why}.")
+
+
+@dataclass(frozen=True)
+class Train(Config):
+    recipe: train.Config = train.Config()
     word: ClassVar[str] = " train"
 
 
 @dataclass(frozen=True)
-class Distill(Sweeping, distill.Config):
-    recipe: ClassVar[str] = "distill"
-    module: ClassVar[Any] = distill
-    field: ClassVar[str] = "student"
+class Distill(Config):
+    recipe: distill.Config = distill.Config(baseline=False)
     word: ClassVar[str] = " distill"
-    baseline: bool = False
-    """Train the best student's network on labels as well, when it is finished."""
 
 
 @dataclass(frozen=True)
-class Transfer(Sweeping, transfer.Config):
-    recipe: ClassVar[str] = "transfer"
-    module: ClassVar[Any] = transfer
-    field: ClassVar[str] = "model"
+class Transfer(Config):
+    recipe: transfer.Config = transfer.Config(target=("cifar100:class1",), scratch_baseline=False)
     word: ClassVar[str] = " transfer"
-    target: tuple[str, ...] = ("cifar100:class1",)
-    """A small data set, named as --dataset of the other recipes is."""
-    scratch: bool = False
-    """Train the network on the target from scratch as well, when the best is finished."""
 
 
-RECIPES = {"train": Train, "distill": Distill, "transfer": Transfer}
+CONFIGS = {"train": Train, "distill": Distill, "transfer": Transfer}
+MODULES = {"train": train, "distill": distill, "transfer": transfer}
 
 
-def main(config: Any, arguments: Sequence[str] = ()) -> None:
-    """Search as `config` says; `arguments` is the command line that it comes from."""
-    base = config.base()
-    network = getattr(base, config.field)
-    ranges = searched(config, base, arguments)
-    of = base.target[0] if config.recipe == "transfer" else base.dataset
-    dataset = base.load(of)
-    inputs, classes = dataset.train.images[0].size, len(dataset.classes)
-    parameters = trials.parameter_budget(
-        space.amount(config.budget) if config.budget else None, base, network, inputs, classes
-    )
-    if config.budget:  # the recipe's own, too: trials are of one size
-        units = [float(count) for count in trials.hidden_units(network)]
-        network = linear(units, parameters, inputs, classes)
-        base = replace(base, **{config.field: network, "width": 1.0})
-    settings = {
-        "recipe": config.recipe,
-        "backend": cli.backend(),
-        "data_sha256": dataset.checksum,
-        "tuner": config.tuner,
-        "include_default": config.include_default,
-        "space": [asdict(each) for each in ranges],
-        "budget": parameters if {"layers", "width_2"} & {each.name for each in ranges} else None,
-        "config": experiment(cli.as_json(base)),
-    }
-    folder = config.out or default_folder(config.recipe, [network, of], base.seed, settings)
-    at = workers.address(config.oracle, config.open_to_network)
-    if config.worker is not None:
-        base = with_trained(base, folder)
+@dataclass(frozen=True)
+class Plan:
+    """A sweep with everything decided, the same for the process that proposes trials and for its workers.
 
-        def settled(trial: Trial) -> Any:
-            if trial.default:
-                return base
-            return trials.settled(base, config.field, trial.values, parameters, inputs, classes)
+    Args:
+        config: the content of sweep.json.
+        folder: of the sweep.
+        settings: the recipe's, of the default trial.
+        network: of the default trial.
+        budget: parameters of a network with searched layers or widths.
+        inputs: numbers in an image, height x width x channels.
+        classes: of the data set.
+    """
 
-        def validated(run: Run, trial: Trial, chosen: Any) -> Outcome:
-            return trials.validated(run, trial.epochs, chosen, getattr(chosen, config.field), inputs, classes)
+    config: SweepConfig
+    folder: Path
+    settings: Any
+    network: str
+    budget: int
+    inputs: int
+    classes: int
 
-        work = trainer(config, folder, settled, validated)
-        workers.work(config.worker, at, digest(settings), work)
+
+def main(config: Config, arguments: Sequence[str] = ()) -> None:
+    """Run the sweep of `config`, or resume it.
+
+    Args:
+        arguments: the command line that `config` comes from; its flags aren't searched.
+    """
+    options, plan = config.sweep, make_plan(config, arguments)
+    if options.worker is not None:
+        plan = replace(plan, settings=with_trained(plan.settings, plan.folder))
+        address = workers.parse_address(options.oracle, options.open_to_network)
+        workers.work(options.worker, address, digest(plan.config), partial(train_trial, config, plan))
         return
-
-    count = config.trials or (QUICK_TRIALS if config.quick else TRIALS)
-    count = config.trials if config.tuner == "hyperband" else count
-    sweep = Sweep.start(folder, settings, config.overwrite)
-    with sweep.alone():
-        if sweep.searched(count):
-            print(f"sweep: {folder}, searched already", flush=True)
+    count = options.trials
+    if count is None and options.tuner != "hyperband":
+        count = QUICK_TRIALS if config.recipe.quick else TRIALS
+    with Sweep.open(plan.folder, plan.config, config.recipe.output.overwrite) as sweep:
+        if sweep.is_complete(count):
+            print(f"sweep: {plan.folder}, already complete, skipping", flush=True)
         else:
-            print(f"sweep: {folder}, of {', '.join(each.name for each in ranges)}", flush=True)
-            with_trained(base, folder)
-            oracle = Oracle(
-                config.tuner,
-                ranges,
-                default=trials.default_values(ranges, base, network) if config.include_default else None,
-                seed=base.seed,
-                trials=count,
-                epochs=base.epochs,
-                failed_score=1 / classes,  # what a dead network has
+            print(
+                f"sweep: {plan.folder}, of {', '.join(each.name for each in plan.config.space)}", flush=True
             )
-            search = Search(
-                sweep, oracle, epochs=base.epochs, trials=count, include_default=config.include_default
-            )
+            with_trained(plan.settings, plan.folder)
+            search = Search(sweep, make_oracle(plan, count))
             if not search.ended:
-                hand_out(config, search, sweep, at, arguments)
+                run_workers(config, search, sweep, arguments)
             if len(search.trials) < (count or 0):
-                print(f"the tuner finds no more to try than these {len(search.trials)} trials", flush=True)
+                print(f"the tuner has no more proposals than these {len(search.trials)} trials", flush=True)
         finish(config, sweep)
 
 
-def searched(config: Any, base: Any, arguments: Sequence[str]) -> tuple[space.Range, ...]:
-    """What is searched, in which ranges.
+def make_plan(config: Config, arguments: Sequence[str]) -> Plan:
+    """The sweep that `config` describes.
 
     Raises:
-        WrongValue: nothing is left to search, or it's both fixed and searched.
+        ConfigError: nothing is left to search, or a value is fixed and searched; or as `DataOptions.load`.
     """
-    network = getattr(base, config.field)
+    options, settings, flag = config.sweep, config.settings, config.network_flag
+    space = searched(config, arguments)
+    data_name = settings.target[0] if config.name == "transfer" else settings.dataset
+    dataset = settings.data.load(data_name, settings.hparams.batch_size)
+    inputs, classes = dataset.train.images[0].size, len(dataset.classes)
+    network, width = getattr(settings, flag), cli.flatten(settings)["width"]
+    if options.budget is None:
+        budget = trials.mlp_parameters(network, width, inputs, classes)
+    else:  # the default trial has this budget, too
+        budget = search_space.parse_count(options.budget)
+        network = mlp_for_budget(
+            [float(units) for units in trials.hidden_units(network)], budget, inputs, classes
+        )
+        settings = with_values(settings, {flag: network, "width": 1.0})
+    sweep_config = SweepConfig(
+        recipe=config.name,
+        backend=cli.backend(),
+        data_sha256=dataset.checksum,
+        tuner=options.tuner,
+        include_default=options.include_default,
+        space=space,
+        budget=budget if {"layers", "width_2"} & {each.name for each in space} else None,
+        settings=identity_settings(cli.as_json(settings)),
+    )
+    out = config.recipe.output.out
+    folder = out or default_folder([network, data_name], settings.seed, sweep_config)
+    return Plan(sweep_config, folder, settings, network, budget, inputs, classes)
+
+
+def searched(config: Config, arguments: Sequence[str]) -> tuple[SearchRange, ...]:
+    """What is searched, and in which ranges.
+
+    Raises:
+        ConfigError: nothing is left to search, or a value is fixed and searched.
+    """
+    settings, search = config.settings, config.sweep.search
+    network, values = getattr(settings, config.network_flag), cli.flatten(settings)
     fixed = {word.split("=")[0][2:].replace("-", "_") for word in arguments if word.startswith("--")}
-    for name in config.search or ():
+    for name in search or ():
         if name in fixed:
-            raise WrongValue(
+            raise ConfigError(
                 f"--{name.replace('_', '-')} fixes what --search {name} searches: leave one out."
             )
-    names = config.search or [
+    names = search or [
         name
-        for name in SEARCHED[config.recipe]
-        if name not in fixed and not trials.why_not(name, base, network)
+        for name in SEARCHED[config.name]
+        if name not in fixed and not trials.why_not_searchable(name, network, values)
     ]
     if not names:
-        raise WrongValue("nothing is left to search: every value has its flag.")
-    return space.ranges(names, config.range, base.optimizer, len(trials.hidden_units(network)))
+        raise ConfigError("nothing is left to search: every value has its flag.")
+    hidden_layers = len(trials.hidden_units(network))
+    return search_space.ranges(names, config.sweep.search_range, settings.hparams.optimizer, hidden_layers)
 
 
-def with_trained(base: Any, folder: Path) -> Any:
-    """`base` with the run folders of what is trained before the trials, teachers or a source, in place of
-    names. The recipe `train` trains what has no finished run yet."""
-    if isinstance(base, distill.Config):
-        known = models.names()
+def make_oracle(plan: Plan, count: int | None) -> Oracle:
+    """The oracle that proposes `count` trials; None: as many as hyperband has."""
+    default = trials.default_values(plan.config.space, plan.network, cli.flatten(plan.settings))
+    return Oracle(
+        plan.config.tuner,
+        plan.config.space,
+        default=default if plan.config.include_default else None,
+        seed=plan.settings.seed,
+        max_trials=count,
+        epochs=plan.settings.hparams.epochs,
+        failed_score=1 / plan.classes,  # that of guessing
+    )
+
+
+def with_trained(settings: Any, folder: Path) -> Any:
+    """`settings` with run folders in place of the names of teachers or a source.
+
+    The recipe `train` trains those without a finished run, in a process of its own: the accelerator is for
+    the workers.
+    """
+    if isinstance(settings, distill.Settings):
         found = [
-            teacher if pretrained.is_file(teacher, known) else trained(base.teacher_training(teacher), folder)
-            for teacher in base.teacher
+            Path(name) if distill.is_file(name) else find_or_train(settings.teacher_settings(name), folder)
+            for name in settings.teacher
         ]
-        return replace(base, teacher=tuple(map(str, found)))
-    if isinstance(base, transfer.Config) and base.source_file is None:
-        return replace(base, source=str(trained(base.source_training(), folder)))
-    return base
+        return replace(settings, teacher=tuple(map(str, found)))
+    if isinstance(settings, transfer.Settings) and transfer.source_file(settings.source) is None:
+        return replace(settings, source=str(find_or_train(settings.source_settings(), folder)))
+    return settings
 
 
-def trained(config: train.Config, folder: Path) -> Path:
-    """The run folder of `config`, trained by now."""
-    config = config.resolved()
-    dataset = config.load(config.dataset)
-    out = train.folder_of(config, dataset)
-    if not is_finished(out, train.experiment(config, dataset)):
-        file = folder / "teachers" / f"{config.model}.json"
+def find_or_train(settings: train.Settings, folder: Path) -> Path:
+    """The folder of the finished run of `settings`; `folder` is that of the sweep."""
+    dataset = settings.data.load(settings.dataset, settings.hparams.batch_size)
+    config = settings.run_config(dataset)
+    run_folder = default_run_folder(config, [settings.model, settings.dataset])
+    if not is_finished(run_folder, config):
+        file = folder / "teachers" / f"{settings.model}.json"
         make_folder(file.parent)
-        write_text(file, json.dumps(cli.as_json(replace(config, quick=False)), indent=2) + "\n")
+        write_text(file, json.dumps(cli.as_json(settings), indent=2) + "\n")
         run_recipe("train", "--config", file)
-    return out
+    return run_folder
 
 
-def hand_out(
-    config: Any, search: Search, sweep: Sweep, at: tuple[str, int], arguments: Sequence[str]
-) -> None:
-    """Have the trials trained by workers of this machine and, with --oracle, by those that come."""
-    server = workers.Server(search, at, digest(sweep.settings))
-    if config.oracle:
+def run_workers(config: Config, search: Search, sweep: Sweep, arguments: Sequence[str]) -> None:
+    """Train the trials of `search` by workers of this machine and, with --oracle, of others."""
+    options = config.sweep
+    address = workers.parse_address(options.oracle, options.open_to_network)
+    server = workers.Server(search, address, digest(sweep.config))
+    if options.oracle:
         print(f"workers: the same command with --worker NAME; the oracle is at {server.address}", flush=True)
-    here = ["--oracle", server.address, "--out", str(sweep.folder)]
-    command = [sys.executable, "-m", "kapp.recipes.sweep", config.recipe, *arguments, *here]
+    more = ["--oracle", server.address, "--out", str(sweep.folder)]
+    command = [sys.executable, "-m", "kapp.recipes.sweep", config.name, *arguments, *more]
     try:
-        workers.local(command, config.workers, search, sweep.folder / "workers")
+        workers.run_local(command, options.workers, search, sweep.folder / "workers")
     finally:
         server.close()
 
 
-def trainer(
-    config: Any,
-    folder: Path,
-    settled: Callable[[Trial], Any],
-    validated: Callable[[Run, Trial, Any], Outcome],
-) -> Callable[[Trial], Outcome]:
-    """What a worker does with a trial; `settled` makes its config, `validated` reads its score."""
-
-    def train_trial(trial: Trial) -> Outcome:
-        how = ", ".join(f"{name} {value:.3g}" for name, value in trial.values.items())
-        print(f"trial {trial.number}: {'the default' if trial.default else how}", flush=True)
+def train_trial(config: Config, plan: Plan, trial: Trial) -> TrialResult:
+    """Train `trial` in its run folder, and return its result."""
+    values = ", ".join(f"{name} {value:.3g}" for name, value in trial.values.items())
+    print(f"trial {trial.number}: {'the default' if trial.default else values}", flush=True)
+    network, settings, size = plan.network, plan.settings, (plan.inputs, plan.classes)
+    if not trial.default:
         try:
-            chosen = settled(trial)
-        except WrongValue as error:  # no network of so many layers has so few parameters, say
-            return Outcome("failed", message=str(error))
-        try:
-            run = config.module.trial(chosen, folder / "trials" / f"{trial.run:03d}", trial.epochs)
-            return validated(run, trial, chosen)
-        except Untrainable as error:
-            return Outcome("failed", message=str(error), config=cli.as_json(chosen))
-        except Exception as error:
-            known = isinstance(error, Failure | WrongValue)
-            first = (str(error) or repr(error)).splitlines()[0][:300]
-            return Outcome("broken", message=first if known else f"{type(error).__name__}: {first}")
-        finally:
-            trials.clear()
+            network, changes = trials.network_and_settings(trial.values, network, plan.budget, *size)
+        except ConfigError as error:  # such as too many layers for the budget
+            return TrialResult("failed", message=str(error))
+        settings = with_values(settings, {**changes, config.network_flag: network})
+    trained_with = cli.as_json(settings)
+    try:
+        folder = plan.folder / "trials" / f"{trial.run:03d}"
+        run = MODULES[config.name].run(with_values(settings, {"out": folder}), stop_epoch=trial.epochs)
+        return trials.read_result(run, trial.epochs, network, trained_with, *size)
+    except TrainingFailed as error:
+        return TrialResult("failed", message=str(error), config=trained_with)
+    except Exception as error:
+        message = (str(error) or repr(error)).splitlines()[0][:300]
+        is_own = isinstance(error, KappError | ConfigError)
+        return TrialResult("crashed", message=message if is_own else f"{type(error).__name__}: {message}")
+    finally:
+        if "keras" in sys.modules:  # free the memory of the trial's networks
+            sys.modules["keras"].backend.clear_session()
 
-    return train_trial
 
+def finish(config: Config, sweep: Sweep) -> None:
+    """Write the best trial's settings and the report; with --score-best, finish that trial's run first."""
+    best = best_trial(sweep.trials())
+    if best is not None:
+        values = cli.flatten(config.recipe)
+        baselines = {name: True for name in BASELINES if values.get(name)}
+        sweep.write_best({**best.config, **baselines})
+        if config.sweep.score_best and not sweep.is_best_finished(best):
+            sweep.copy_to_best(best, with_run=not baselines)  # a run with a baseline is another run
+            data_dir = ["--data-dir", values["data_dir"]] if values["data_dir"] else []
+            run_recipe(config.name, "--config", sweep.best_file, "--out", sweep.best_folder, *data_dir)
+    from kapp.reporting import sweep_report
 
-def finish(config: Any, sweep: Sweep) -> None:
-    """Write the best trial's config and the report; unless told otherwise, finish the trial as a run of its
-    recipe: in a copy of its folder, where that holds all of the training."""
-    leader = best(sweep.trials())
-    if leader is not None:
-        wanted = {name: True for name in BESIDE if getattr(config, name, False)}
-        sweep.write_best({**leader.config, **wanted})
-        if config.test_best and not sweep.best_is_run(leader):
-            sweep.copy_to_best(leader, whole=not wanted)
-            data_dir = ["--data-dir", config.data_dir] if config.data_dir else []
-            run_recipe(config.recipe, "--config", sweep.best_file, "--out", sweep.best_folder, *data_dir)
-    from kapp.reporting import sweep_page
-
-    sweep.write_report(sweep_page.sweep_page(sweep))
-    if leader is None:
-        raise Failure(f"no trial finished; why, says {sweep.report_file}.")
-    print(f"best: trial {leader.number}, {leader.score:.1%} of validation images: {sweep.best_file}")
+    sweep_report.write(sweep)
+    if best is None:
+        raise KappError(f"no trial finished: {sweep.report_file} has the reasons.")
+    print(f"best: trial {best.number}, {best.score:.1%} of validation images: {sweep.best_file}")
     print(f"report: {sweep.report_file}", flush=True)
 
 
 def run_recipe(recipe: str, *arguments: object) -> None:
-    """Run a recipe's command as a process of its own, which says itself what goes wrong.
+    """Run a recipe's command as a process of its own, which prints its own errors.
 
     Raises:
         SystemExit: with its status, where that isn't 0.
     """
-    done = subprocess.run([sys.executable, "-m", f"kapp.recipes.{recipe}", *map(str, arguments)])
-    if done.returncode:
-        sys.exit(done.returncode)
+    process = subprocess.run([sys.executable, "-m", f"kapp.recipes.{recipe}", *map(str, arguments)])
+    if process.returncode:
+        sys.exit(process.returncode)
 
 
 def command(arguments: Sequence[str]) -> None:
-    """The recipe's name, then its flags and the sweep's."""
-    name, *rest = arguments or ["--help"]
+    """Run the command line: the recipe's name, then its flags and the sweep's."""
+    name, *flags = arguments or ["--help"]
     if name in ("-h", "--help"):
-        with cli.while_read():
-            print(f"usage: python -m kapp.recipes.sweep {{{','.join(RECIPES)}}} ...\n\n{__doc__}")
+        with cli.exit_on_broken_pipe():
+            print(f"usage: python -m kapp.recipes.sweep {{{','.join(CONFIGS)}}} ...\n\n{__doc__}")
             print("sweep RECIPE --help lists its flags.")
         return
-    if name not in RECIPES:
-        print(f"kapp: {unknown('recipe to sweep', name, RECIPES)}", file=sys.stderr)
+    if name not in CONFIGS:
+        print(f"kapp: {unknown('recipe to sweep', name, CONFIGS)}", file=sys.stderr)
         sys.exit(2)
-    cli.run(RECIPES[name], lambda config: main(config, rest), rest)
+    cli.run(CONFIGS[name], lambda config: main(config, flags), flags)
 
 
 if __name__ == "__main__":

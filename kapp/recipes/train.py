@@ -2,143 +2,193 @@
 
     python -m kapp.recipes.train --model linear_3 --dataset cifar10
 
-leaves runs/train-linear_3-cifar10-s0-.../ with result.json, model.keras and report.md. Paper D, table 3:
-55.12% for linear_3 after 75 epochs; paper A, table 3: 83.28% for all_cnn_c after 350. On two CPU cores
---dataset shapes --quick takes under a minute.
+leaves runs/train-linear_3-cifar10-s0-.../ with result.json, model.keras and report.md. Published test
+accuracy: 55.12% for linear_3 after 75 epochs (Ratusznik et al., table 3), 83.28% for all_cnn_c after 350
+(Hu 2018, table 3).
+With --dataset shapes --quick it takes less than a minute on two CPU cores.
 """
 
-from contextlib import nullcontext
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
+from typing import ClassVar
 
-from kapp import cli, models, processes
-from kapp.data import Dataset, sources
-from kapp.papers import all_convolutional as paper_a
-from kapp.papers import deep_and_convolutional as paper_d
-from kapp.recipes.settings import OnLabels, filled
-from kapp.runs import Run, default_folder
+from kapp import cli, distributed
+from kapp.data import Augmentation, Dataset, sources
+from kapp.papers.hparams import HParams
+from kapp.recipes.settings import (
+    AugmentationFlags,
+    ComputeOptions,
+    DataOptions,
+    HParamFlags,
+    NetworkFlags,
+    NetworkOptions,
+    OutputOptions,
+    check_hparams,
+    check_min,
+    paper_crop_padding,
+    paper_epochs,
+    paper_hparams,
+    with_defaults,
+)
+from kapp.records import RunConfig
+from kapp.run_folder import Run, default_folder
 
-QUICK = {"epochs": 6, "width": 0.125, "limit_train": 4000}
+QUICK = {"epochs": 6, "width": 0.125, "train_images": 4000}
 
 
 @dataclass(frozen=True)
-class Config(OnLabels):
+class Config:
+    """The settings of the command line. Those left open are the paper's."""
+
+    model: str = "linear_3"
+    """A network of the registry (python -m kapp.models), or a notation such as 512fc^2-10fc."""
     dataset: str = "cifar10"
     """cifar10; cifar100, cifar100:class1, cifar100:class2 or cifar100:CLASS,CLASS,...; shapes, shapes:near,
     shapes:far; tfds:NAME; npz:PATH; folder:PATH[@SIZE]."""
-    model: str = "linear_3"
-    """A network of the catalogue (python -m kapp.models), or a notation such as 512fc^2-10fc."""
+    seed: int = 0
+    """Of the initial weights, dropout and the epoch plan. The split is the same for every seed."""
+    quick: bool = False
+    """Use a small width, few images and few epochs, where not set: minutes on two CPU cores, to see it
+    work."""
+    hparams: HParamFlags = HParamFlags()
+    augmentation: AugmentationFlags = AugmentationFlags()
+    data: DataOptions = DataOptions()
+    network: NetworkFlags = NetworkFlags()
+    compute: ComputeOptions = ComputeOptions()
+    output: OutputOptions = OutputOptions()
+
+    interrupted: ClassVar[str] = "The same command resumes after the last whole epoch."
 
     def check(self) -> None:
-        super().check()
+        """Refuse wrong values before Keras is imported.
+
+        Raises:
+            ConfigError: with what was received and what is accepted.
+        """
+        cli.backend()
+        for options in (self.hparams, self.augmentation, self.data, self.compute):
+            options.check()
+        check_min(self, 0, "seed")
         sources.check(self.dataset)
-        self.check_network(self.model)
-        self.resolved().check_together()
+        self.network.check(self.model, self.hparams)
+        self.resolved().check()
 
-    def resolved(self) -> "Config":
-        """The same with nothing left open."""
-        full = {"epochs": paper_epochs(self.model), "width": 1.0}
-        config = replace(self, **filled(self, QUICK if self.quick else {}, full))
-        assert config.epochs
-        return replace(config, **filled(config, self.as_its_paper(self.model, config.epochs)))
-
-
-def paper_epochs(model: str) -> int:
-    """How long its paper trains `model` on labels."""
-    return paper_a.EPOCHS if models.find(model).paper == "A" else paper_d.epochs(model)
-
-
-def experiment(config: Config, dataset: Dataset) -> dict:
-    """What the run folder's config.json holds."""
-    return {
-        "recipe": "train",
-        "backend": cli.backend(),
-        "data_sha256": dataset.checksum,
-        **cli.as_json(config),
-    }
+    def resolved(self) -> "Settings":
+        """The same with every default filled in, from the paper."""
+        config = with_defaults(self, QUICK) if self.quick else self
+        paper = paper_hparams(
+            self.model, config.hparams.epochs or paper_epochs(self.model), self.network.code_variants
+        )
+        return Settings(
+            model=config.model,
+            dataset=config.dataset,
+            seed=config.seed,
+            hparams=config.hparams.resolved(paper),
+            augmentation=config.augmentation.resolved(paper_crop_padding(self.model)),
+            data=config.data,
+            network=config.network.resolved(),
+            compute=config.compute,
+            output=config.output,
+        )
 
 
-def folder_of(config: Config, dataset: Dataset) -> Path:
-    """Where the run of the resolved `config` lies."""
-    settings = experiment(config, dataset)
-    return config.out or default_folder("train", [config.model, config.dataset], config.seed, settings)
+@dataclass(frozen=True)
+class Settings:
+    """`Config` with nothing left open."""
+
+    model: str
+    dataset: str
+    seed: int
+    hparams: HParams
+    augmentation: Augmentation
+    data: DataOptions
+    network: NetworkOptions
+    compute: ComputeOptions
+    output: OutputOptions
+
+    def check(self) -> None:
+        """Raises:
+        ConfigError: settings that don't go together.
+        """
+        check_hparams(self.hparams)
+        self.data.check_batch_size(self.hparams.batch_size)
+
+    def run_config(self, dataset: Dataset) -> RunConfig:
+        """The content of the run's config.json."""
+        return RunConfig("train", cli.backend(), dataset.checksum, cli.as_json(self))
 
 
 def main(config: Config) -> Run:
-    config = config.resolved()
-    config.join()
-    dataset = config.load(config.dataset)
-    settings = experiment(config, dataset)
-    folder = folder_of(config, dataset)
-    processes.first_does(lambda: Run.start(folder, settings, config.overwrite))
-    run = Run(folder)
-    processes.all_do(lambda: run.refuse_another(settings))  # all were given the same command, and data
-    with run.alone() if processes.is_first() else nullcontext():
-        if run.finished:
-            print(f"{config.model}: finished already", flush=True)
+    return run(config.resolved())
+
+
+def run(settings: Settings, stop_epoch: int | None = None) -> Run:
+    """Train the network of `settings`, or find its run.
+
+    Args:
+        stop_epoch: stop after this epoch and score no test image, for a trial of a sweep. A later call
+            without it finishes the run.
+
+    Returns:
+        The run, finished unless `stop_epoch` is set.
+    """
+    hparams = settings.hparams
+    settings.compute.join()
+    dataset = settings.data.load(settings.dataset, hparams.batch_size)
+    config = settings.run_config(dataset)
+    folder = settings.output.out or default_folder(config, [settings.model, settings.dataset])
+    with Run.open(folder, config, settings.output.overwrite) as run:
+        if run.is_finished:
+            print(f"{settings.model}: already complete, skipping", flush=True)
         else:
-            learn(config, run, settings, dataset)
-    from kapp.reporting import pages
+            precision = settings.compute.start(hparams.batch_size)
+            from kapp.training import Learner, device, loop, optimizers
 
-    if processes.is_first() and not run.report_file.is_file():
-        run.write_report(pages.run_page(run))
-    print(f"{config.model}: {run.result['test_accuracy']:.1%} of test images, {run.report_file}", flush=True)
+            network = settings.network.build(settings.model, dataset, settings.seed)
+            learner = Learner(network, dataset, settings.augmentation)
+            learner.compile(
+                optimizers.build(
+                    hparams,
+                    steps_per_epoch=len(dataset.train) // hparams.batch_size,
+                    reset_momentum_every_epoch="schedule" in settings.network.code_variants,
+                )
+            )
+            distributed.run_on_primary(lambda: run.write_environment(device.environment(dataset.checksum)))
+            print(
+                f"{settings.model}: {network.count_params():,} parameters, {hparams.epochs} epochs on labels",
+                flush=True,
+            )
+            loop.fit(
+                learner,
+                dataset,
+                run,
+                hparams,
+                seed=settings.seed,
+                validate_every=settings.data.validate_every,
+                stop_epoch=stop_epoch,
+            )
+            if stop_epoch is None:
+                details = loop.RunDetails(
+                    recipe="train",
+                    model=settings.model,
+                    dataset=settings.dataset,
+                    seed=settings.seed,
+                    precision=precision,
+                    hyperparameters=cli.as_json(hparams) | cli.as_json(settings.augmentation),
+                )
+                loop.score_and_save(learner, dataset, run, details)
+        if stop_epoch is None:
+            write_report(run)
     return run
 
 
-def trial(config: Config, folder: Path, epochs: int) -> Run:
-    """Train up to epoch `epochs` of the resolved `config` and score no test image; `main` would finish it."""
-    dataset = config.load(config.dataset)
-    settings = experiment(config, dataset)
-    run = Run.start(folder, settings)
-    with run.alone():
-        learn(config, run, settings, dataset, trial_epochs=epochs)
-    return run
+def write_report(run: Run) -> None:
+    """Write report.md, unless it exists, and print the result."""
+    from kapp.reporting import run_report
 
-
-def learn(
-    config: Config, run: Run, settings: dict, dataset: Dataset, trial_epochs: int | None = None
-) -> None:
-    """Train the network that `config` describes, on from where `run` stands, and score it; or only train it
-    up to epoch `trial_epochs`."""
-    cli.start_keras()
-    from kapp.training import Learner, device, optimizers, precision
-    from kapp.training.fit import finish, fit
-
-    assert config.epochs  # resolved
-    how = config.training
-    dtype = precision.use(config.precision)
-    config.spread()
-    processes.first_does(lambda: run.write_environment(device.environment(dataset.checksum)))
-
-    network = config.build(config.model, dataset)
-    learner = Learner(network, dataset, config.views)
-    learner.compile(
-        optimizers.make(
-            how,
-            epochs=config.epochs,
-            steps_per_epoch=len(dataset.train) // how.batch_size,
-            forgetful="schedule" in config.departures,
-        )
-    )
-
-    print(
-        f"{config.model}: {network.count_params():,} parameters, {config.epochs} epochs on labels", flush=True
-    )
-    fit(
-        learner,
-        dataset,
-        run,
-        epochs=trial_epochs or config.epochs,
-        batch_size=how.batch_size,
-        seed=config.seed,
-        validate_every=config.validate_every,
-    )
-    if trial_epochs is not None:
-        return
-    finish(
-        learner, dataset, run, {**settings, "teachers": [], "objective": "cross_entropy", "precision": dtype}
-    )
+    if distributed.is_primary() and not run.report_file.is_file():
+        run_report.write(run)
+    result = run.result
+    print(f"{result.model}: test accuracy {result.test_accuracy:.1%}, {run.report_file}", flush=True)
 
 
 if __name__ == "__main__":

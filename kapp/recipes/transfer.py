@@ -1,293 +1,474 @@
-"""Take a network that was trained on much data to a small data set, in two phases.
+"""Transfer a network that was trained on a large data set to a small one, in two phases.
 
     python -m kapp.recipes.transfer --model all_cnn_c --source cifar10 --target cifar100:class1
 
 trains the network on the source (or finds its run), the same network on the target from scratch, a new head
-on the source's frozen features (phase 1), and then the whole (phase 2); leaves a run folder with report.md.
-Paper A, table 4: 68.75% from scratch, 52.10% after phase 1, 75.05% after phase 2. On two CPU cores
-`make transfer-demo` takes under three minutes.
+on the source's frozen features (linear probe; "phase 1" of Hu 2018), and then the whole network
+(fine-tuning; "phase 2").
+It leaves a run folder with report.md. Hu 2018, table 4: 68.75% from scratch, 52.10% by the linear probe,
+75.05% after fine-tuning. `make transfer-demo` takes less than three minutes on two CPU cores.
 """
 
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
-import tyro
 
 from kapp import cli
-from kapp.data import Dataset, Views, sources
-from kapp.errors import WrongValue
-from kapp.files import checksum
-from kapp.papers import all_convolutional as paper_a
-from kapp.papers.training import Training
+from kapp.data import Augmentation, Dataset, sources
+from kapp.errors import ConfigError
+from kapp.fileio import checksum
+from kapp.models import keras_file
+from kapp.papers import hu
+from kapp.papers.hparams import HParams
 from kapp.recipes import train
-from kapp.recipes.settings import OnLabels, OpenCount, OpenSize, Values, above_zero, at_least, filled
-from kapp.runs import Run, default_folder, file_name
-from kapp.training import pretrained
+from kapp.recipes.settings import (
+    AugmentationFlags,
+    ComputeOptions,
+    DataOptions,
+    HParamFlags,
+    NetworkFlags,
+    NetworkOptions,
+    OptionalFloat,
+    OptionalInt,
+    OptionalStr,
+    OutputOptions,
+    check_hparams,
+    check_min,
+    check_positive,
+    for_epochs,
+    paper_crop_padding,
+    paper_epochs,
+    paper_hparams,
+    with_defaults,
+)
+from kapp.records import RunConfig, RunResult
+from kapp.run_folder import Run, default_folder, file_name
 
 QUICK = {
     "epochs": 10,
-    "head_epochs": 20,
+    "probe_epochs": 20,
     "scratch_epochs": 16,
     "source_epochs": 6,
     "source_images": 4000,
-    "limit_train": 800,
+    "train_images": 800,
     "width": 0.125,
 }
 
 
 @dataclass(frozen=True)
-class Config(OnLabels):
-    model: Annotated[str | None, tyro.conf.arg(metavar="STR", help_behavior_hint="")] = None
-    """A network of the catalogue (python -m kapp.models), or a notation (default: that of the source's run,
-    or all_cnn_c)."""
+class SourceFlags:
+    """How to train the network on a source that has no run yet."""
+
+    source_epochs: OptionalInt = None
+    """Default: as long as its paper."""
+    source_images: OptionalInt = None
+    """Train on that many images of the source at most."""
+    source_seed: int = 0
+    """Transfers of all seeds share this source."""
+
+    def check(self) -> None:
+        """Raises:
+        ConfigError: a number out of range.
+        """
+        check_min(self, 1, "source_epochs", "source_images")
+        check_min(self, 0, "source_seed")
+
+
+@dataclass(frozen=True)
+class PhaseFlags:
+    """The two phases. --epochs are those of fine-tuning (default of both phases: 50, as Hu 2018)."""
+
+    head: Literal["linear", "mlp"] = "linear"
+    """What replaces the source's last layer: one like it, or one with a hidden layer before it."""
+    probe_epochs: OptionalInt = None
+    """Epochs of the linear probe."""
+    probe_learning_rate: OptionalFloat = None
+    """Of the linear probe (default: --learning-rate, as from scratch)."""
+    probe_crop_padding: int = 0
+    """Crops move by up to that many pixels in the linear probe. Features of few views are computed only
+    once."""
+    finetune_learning_rate: OptionalFloat = None
+    """Of fine-tuning (default: --learning-rate, as from scratch)."""
+
+    def check(self) -> None:
+        """Raises:
+        ConfigError: a number out of range.
+        """
+        check_min(self, 1, "probe_epochs")
+        check_min(self, 0, "probe_crop_padding")
+        check_positive(self, "probe_learning_rate", "finetune_learning_rate")
+
+
+@dataclass(frozen=True)
+class Phases:
+    """`PhaseFlags` with nothing left open."""
+
+    head: Literal["linear", "mlp"]
+    probe_epochs: int
+    probe_learning_rate: float
+    probe_crop_padding: int
+    finetune_learning_rate: float
+
+
+@dataclass(frozen=True)
+class Config:
+    """The settings of the command line. Those left open are the paper's."""
+
+    model: OptionalStr = None
+    """A network of the registry (python -m kapp.models), or a notation (default: the source run's, or
+    all_cnn_c)."""
     source: str = "cifar10"
     """A data set to train the network on first, or a finished run, or a .keras file."""
     target: tuple[str, ...] = ("cifar100:class1", "cifar100:class2")
-    """One or several small data sets, named as --dataset of the other recipes is."""
-    head: Literal["linear", "mlp"] = "linear"
-    """What replaces the layer of the source's classes: one like it, or one with a hidden layer before it."""
-    head_epochs: OpenCount = None
-    """Epochs of phase 1; --epochs are those of phase 2 (default of both: 50, as in paper A)."""
-    head_learning_rate: OpenSize = None
-    """Of phase 1 (default: --learning-rate, which is that of the source and from scratch, as in paper A)."""
-    whole_learning_rate: OpenSize = None
-    """Of phase 2 (default: the same)."""
-    head_shift: int = 0
-    """Crops move by up to that many pixels in phase 1. Where its views are few, their features are computed
-    once."""
-    scratch: bool = True
+    """One or several small data sets, with names as for --dataset of the other recipes."""
+    scratch_baseline: bool = True
     """Train the network on the target from scratch as well, to compare (for a .keras file: if --model is
-    given)."""
-    scratch_epochs: OpenCount = None
-    """Epochs from scratch (default: as many as its paper's)."""
-    source_epochs: OpenCount = None
-    """Epochs on a source that has no run yet (default: as many as its paper's)."""
-    source_images: OpenCount = None
-    """Train on that many images of the source at most."""
-    source_seed: int = 0
-    """Seed of a source that has no run yet: transfers of all seeds share it."""
+    set)."""
+    scratch_epochs: OptionalInt = None
+    """Epochs from scratch (default: as long as its paper)."""
+    seed: int = 0
+    """Of the initial weights, dropout and the epoch plan. The split is the same for every seed."""
+    quick: bool = False
+    """Use a small width, few images and few epochs, where not set: minutes on two CPU cores, to see it
+    work."""
+    source_training: SourceFlags = SourceFlags()
+    phases: PhaseFlags = PhaseFlags()
+    hparams: HParamFlags = HParamFlags()
+    augmentation: AugmentationFlags = AugmentationFlags()
+    data: DataOptions = DataOptions()
+    network: NetworkFlags = NetworkFlags()
+    compute: ComputeOptions = ComputeOptions()
+    output: OutputOptions = OutputOptions()
 
-    @property
-    def source_file(self) -> Path | None:
-        """The source, where it is a run folder or a file and not a data set."""
-        if ":" in self.source:
-            return None
-        on_disk = pretrained.is_file(self.source, sources.NAMES, "source", sources.FORMS)
-        return Path(self.source) if on_disk else None
-
-    @property
-    def source_name(self) -> str:
-        """What reports call the source."""
-        if self.source_file is None:
-            return self.source
-        return self._source_run.get("dataset", self.source_file.stem)
+    interrupted: ClassVar[str] = "The same command resumes after the last whole epoch."
 
     def check(self) -> None:
-        self.refuse_several_processes("Train the source with it first, and give its run.")
-        super().check()
-        if self.source_file is None:
+        """Refuse wrong values before Keras is imported.
+
+        Raises:
+            ConfigError: with what was received and what is accepted.
+        """
+        self.compute.check_one_process("Train the source with it first, and give its run folder.")
+        cli.backend()
+        for options in (
+            self.source_training,
+            self.phases,
+            self.hparams,
+            self.augmentation,
+            self.data,
+            self.compute,
+        ):
+            options.check()
+        check_min(self, 0, "seed")
+        check_min(self, 1, "scratch_epochs")
+        check_positive(self.network, "width")
+        if source_file(self.source) is None:
             sources.check(self.source)
         for target in self.target:
             sources.check(target)
-        at_least(self, 1, "head_epochs", "scratch_epochs", "source_epochs", "source_images")
-        at_least(self, 0, "head_shift", "source_seed")
-        above_zero(self, "head_learning_rate", "whole_learning_rate")
-        config = self.resolved()
-        if config.model is not None:
-            self.check_network(config.model)
-        config.check_together()
         if not self.target:
-            raise WrongValue("--target needs at least one data set.")
-        held = self._source_run.get("model", self.model)
-        if self.model not in (None, held):
-            raise WrongValue(f"--model is {self.model}, but the source holds {held}: leave one of them out.")
+            raise ConfigError("--target needs at least one data set.")
+        settings = self.resolved()
+        if settings.model is not None:
+            self.network.check(settings.model, self.hparams)
+        settings.check()
+        source = source_result(self.source)
+        if source is not None and self.model not in (None, source.model):
+            raise ConfigError(
+                f"--model is {self.model}, but the source is a run of {source.model}: leave one of them out."
+            )
 
-    def resolved(self) -> "Config":
-        """The same with nothing left open, but for the model of a .keras file."""
-        model = self.model or ("all_cnn_c" if self.source_file is None else self._source_run.get("model"))
-        full: Values = {"epochs": paper_a.PHASE_EPOCHS, "head_epochs": paper_a.PHASE_EPOCHS}
-        full |= {"width": self._source_run.get("width", 1.0)}
-        as_long = train.paper_epochs(model) if model else None
-        full |= {"scratch_epochs": as_long, "source_epochs": as_long}
-        config = replace(self, **filled(self, QUICK if self.quick else {}, full), model=model)
-        assert config.epochs
-        config = replace(config, **filled(config, self.as_its_paper(model, config.epochs)))
-        rate = config.training.learning_rate
-        rates = {"head_learning_rate": rate, "whole_learning_rate": rate}
-        return replace(config, **filled(config, rates))
+    def resolved(self) -> "Settings":
+        """The same with every default filled in, from the paper and from the source's run."""
+        config = with_defaults(self, QUICK) if self.quick else self
+        source = source_result(self.source)
+        model = config.model or (source.model if source else None)
+        if model is None and source_file(self.source) is None:
+            model = "all_cnn_c"
+        width = source_width(self.source) if source else 1.0
+        paper = paper_hparams(model, config.hparams.epochs or hu.PHASE_EPOCHS, config.network.code_variants)
+        hparams = config.hparams.resolved(paper)
+        epochs = paper_epochs(model) if model else None
+        return Settings(
+            model=model,
+            source=config.source,
+            target=config.target,
+            scratch_baseline=config.scratch_baseline,
+            scratch_epochs=config.scratch_epochs or epochs,
+            seed=config.seed,
+            source_training=replace(
+                config.source_training, source_epochs=config.source_training.source_epochs or epochs
+            ),
+            phases=Phases(
+                config.phases.head,
+                config.phases.probe_epochs or hu.PHASE_EPOCHS,
+                config.phases.probe_learning_rate or hparams.learning_rate,
+                config.phases.probe_crop_padding,
+                config.phases.finetune_learning_rate or hparams.learning_rate,
+            ),
+            hparams=hparams,
+            augmentation=config.augmentation.resolved(paper_crop_padding(model)),
+            data=config.data,
+            network=config.network.resolved(width),
+            compute=config.compute,
+            output=config.output,
+        )
+
+
+@dataclass(frozen=True)
+class Settings:
+    """`Config` with nothing left open. Only a network from a .keras file may have no model."""
+
+    model: str | None
+    source: str
+    target: tuple[str, ...]
+    scratch_baseline: bool
+    scratch_epochs: int | None  # None without a model
+    seed: int
+    source_training: SourceFlags
+    phases: Phases
+    hparams: HParams
+    augmentation: Augmentation
+    data: DataOptions
+    network: NetworkOptions
+    compute: ComputeOptions
+    output: OutputOptions
+
+    def check(self) -> None:
+        """Raises:
+        ConfigError: settings that don't go together.
+        """
+        check_hparams(self.hparams)
+        self.data.check_batch_size(self.hparams.batch_size)
 
     @property
-    def _source_run(self) -> dict[str, Any]:
-        """The result of the source's run, where there is one."""
-        file = self.source_file
-        return Run(file).result if file is not None and file.is_dir() else {}
+    def source_name(self) -> str:
+        """What reports call the source: a data set, or the name of a file."""
+        file, result = source_file(self.source), source_result(self.source)
+        return result.dataset if result else file.stem if file else self.source
 
-    def on_labels(self, dataset: str, epochs: int | None, **changes: Any) -> train.Config:
-        """The config that trains the model on `dataset` alone, all else equal."""
-        assert epochs
-        shared = {field.name: getattr(self, field.name) for field in fields(OnLabels)}
-        more = {"dataset": dataset, "model": self.model, "epochs": epochs, "out": None, "overwrite": False}
-        return train.Config(**{**shared, **more, "milestones": self.milestones_in(epochs), **changes})
-
-    def source_training(self) -> train.Config:
-        """The config that trains the network on a source that is a data set."""
-        return self.on_labels(
-            self.source,
-            self.source_epochs,
-            seed=self.source_seed,
-            limit_train=self.source_images,
-            validation=None,
+    @property
+    def linear_probe(self) -> tuple[HParams, Augmentation]:
+        """How the linear probe is trained."""
+        hparams = for_epochs(self.hparams, self.phases.probe_epochs)
+        return (
+            replace(hparams, learning_rate=self.phases.probe_learning_rate),
+            replace(self.augmentation, crop_padding=self.phases.probe_crop_padding),
         )
 
-    def phase(self, number: int) -> Training:
-        """How phase 1 or 2 trains."""
-        assert self.head_epochs and self.head_learning_rate and self.whole_learning_rate  # resolved
-        if number == 2:
-            return replace(self.training, learning_rate=self.whole_learning_rate)
-        return replace(
-            self.training,
-            learning_rate=self.head_learning_rate,
-            milestones=self.milestones_in(self.head_epochs),
-            shift=self.head_shift,
+    @property
+    def fine_tuning(self) -> tuple[HParams, Augmentation]:
+        """How the whole network is trained."""
+        return replace(self.hparams, learning_rate=self.phases.finetune_learning_rate), self.augmentation
+
+    def run_config(self, dataset: Dataset, source: Path) -> RunConfig:
+        """The content of the run's config.json."""
+        sha256 = checksum(keras_file.path(source))
+        return RunConfig("transfer", cli.backend(), dataset.checksum, cli.as_json(self), source_sha256=sha256)
+
+    def source_settings(self) -> train.Settings:
+        """How to train the network on a source that is a data set."""
+        options = self.source_training
+        data = replace(self.data, train_images=options.source_images, validation_images=None)
+        return self._supervised(self.source, options.source_epochs, data, options.source_seed)
+
+    def scratch_settings(self) -> train.Settings:
+        """How to train the network on the target from scratch."""
+        return self._supervised(self.target[0], self.scratch_epochs, self.data, self.seed)
+
+    def _supervised(self, dataset: str, epochs: int | None, data: DataOptions, seed: int) -> train.Settings:
+        if self.model is None or epochs is None:
+            raise ConfigError("--model is needed: the source doesn't say which network it is.")
+        return train.Settings(
+            model=self.model,
+            dataset=dataset,
+            seed=seed,
+            hparams=for_epochs(self.hparams, epochs),
+            augmentation=self.augmentation,
+            data=data,
+            network=self.network,
+            compute=self.compute,
+            output=OutputOptions(),
         )
 
-    def milestones_in(self, epochs: int) -> tuple[int, ...]:
-        """Where the rate falls in a training of `epochs`: at the same shares as in phase 2."""
-        assert self.epochs
-        if self.training.milestones == paper_a.milestones(self.epochs):
-            return paper_a.milestones(epochs)
-        return tuple(max(1, round(at * epochs / self.epochs)) for at in self.training.milestones)
+
+def source_file(source: str) -> Path | None:
+    """The path of a source that is a run folder or a file; None for a data set.
+
+    Raises:
+        ConfigError: it is none of these.
+    """
+    if ":" in source:
+        return None
+    is_file = keras_file.is_file(source, sources.NAMES, "source", sources.FORMS)
+    return Path(source) if is_file else None
+
+
+def source_result(source: str) -> RunResult | None:
+    """The result of a source that is a run folder; None for a data set or a file."""
+    file = source_file(source)
+    return Run(file).result if file is not None and file.is_dir() else None
+
+
+def source_width(source: str) -> float:
+    """The width of the network of a source that is a run folder."""
+    return float(Run(source).config.settings["width"])  # type: ignore[arg-type]
 
 
 def main(config: Config) -> list[Run]:
-    config = config.resolved()
-    datasets = [config.load(target) for target in config.target]  # what can't be read is refused first
-    source = config.source_file or train.main(config.source_training()).folder
+    settings = config.resolved()
+    # Data sets that can't be read are refused before anything is trained.
+    datasets = [settings.data.load(target, settings.hparams.batch_size) for target in settings.target]
+    source = find_or_train_source(settings)
     runs = []
-    for target, dataset in zip(config.target, datasets):
-        out = config.out / file_name(target) if config.out and len(datasets) > 1 else config.out
-        runs += transfer(replace(config, target=(target,), out=out), dataset, source)
+    for target, dataset in zip(settings.target, datasets):
+        out = settings.output.out
+        if out is not None and len(datasets) > 1:
+            out = out / file_name(target)
+        one = replace(settings, target=(target,), output=replace(settings.output, out=out))
+        runs += transfer(one, dataset, source)
     from kapp.reporting import tables
 
     print(f"\n{tables.comparison(tables.rows(run.folder for run in runs))}", flush=True)
     return runs
 
 
-def experiment(config: Config, dataset: Dataset, source: Path) -> dict:
-    """What the run folder's config.json holds."""
-    return {
-        "recipe": "transfer",
-        "backend": cli.backend(),
-        "data_sha256": dataset.checksum,
-        "source_sha256": checksum(pretrained.file(source)),
-        **cli.as_json(config),
-    }
+def run(settings: Settings, stop_epoch: int | None = None) -> Run:
+    """Transfer to the one target of `settings`, or find the run.
+
+    Args:
+        stop_epoch: stop fine-tuning after this epoch and score no test image, for a trial of a sweep. A later
+            call without it finishes the run.
+
+    Returns:
+        The run of fine-tuning, finished unless `stop_epoch` is set.
+    """
+    dataset = settings.data.load(settings.target[0], settings.hparams.batch_size)
+    return transfer(settings, dataset, find_or_train_source(settings), stop_epoch)[-1]
 
 
-def transfer(config: Config, dataset: Dataset, source: Path) -> list[Run]:
-    """The runs from scratch (where that is wanted), of phase 1 and of phase 2 on one target."""
-    name = config.model or config.source_name
-    settings = experiment(config, dataset, source)
-    folder = config.out or default_folder(
-        "transfer", [name, config.source_name, *config.target], config.seed, settings
-    )
-    whole = Run.start(folder, settings, config.overwrite)
-    head = Run.start(whole.phase1, settings, config.overwrite)
-    scratch = None
-    if config.scratch and config.model:
-        scratch = train.main(config.on_labels(config.target[0], config.scratch_epochs))
+def find_or_train_source(settings: Settings) -> Path:
+    """The run folder or file of the source; a data set is trained on unless its run exists."""
+    return source_file(settings.source) or train.run(settings.source_settings()).folder
 
-    facts = {**settings, "model": name, "source": config.source_name, "dataset": config.target[0]}
-    with whole.alone():
-        if whole.finished:
-            print(f"{name}: transferred already", flush=True)
+
+def transfer(settings: Settings, dataset: Dataset, source: Path, stop_epoch: int | None = None) -> list[Run]:
+    """The runs from scratch (where wanted), of the linear probe and of fine-tuning, on one target."""
+    config, target = settings.run_config(dataset, source), settings.target[0]
+    names = [settings.model or settings.source_name, settings.source_name, target]
+    folder, overwrite = settings.output.out or default_folder(config, names), settings.output.overwrite
+    with Run.open(folder, config, overwrite) as run, Run.open(run.linear_probe, config, overwrite) as probe:
+        scratch = None
+        if settings.scratch_baseline and settings.model:
+            scratch = train.run(settings.scratch_settings())
+        if run.is_finished:
+            print(f"{names[0]}: already complete, skipping", flush=True)
         else:
-            if not head.finished:
-                learn(config, head, facts, dataset, source, phase=1)
-            learn(config, whole, facts, dataset, head.folder, phase=2)
-    from kapp.reporting import pages
-
-    if not whole.report_file.is_file():
-        head.write_report(pages.run_page(head))
-        whole.write_report(pages.transfer_page(whole, head, scratch))
-    print(f"report: {whole.report_file}", flush=True)
-    return [*([scratch] if scratch else []), head, whole]
+            if not probe.is_finished:
+                train_linear_probe(settings, dataset, source, probe, score=stop_epoch is None)
+            fine_tune(settings, dataset, probe, run, stop_epoch)
+        if stop_epoch is None:
+            write_report(run, probe, scratch)
+    return [*([scratch] if scratch else []), probe, run]
 
 
-def trial(config: Config, folder: Path, epochs: int) -> Run:
-    """Train phase 1 and phase 2 up to epoch `epochs` of the resolved `config`, whose source is trained and
-    whose target is one, and score no test image; `main` would finish the run."""
-    source = config.source_file
-    assert source and config.head_epochs
-    dataset = config.load(config.target[0])
-    settings = experiment(config, dataset, source)
-    facts = {**settings, "model": config.model or config.source_name, "dataset": config.target[0]}
-    run = Run.start(folder, settings)
-    head = Run.start(run.phase1, settings)
-    with run.alone():
-        learn(config, head, facts, dataset, source, phase=1, trial_epochs=config.head_epochs)
-        learn(config, run, facts, dataset, head.folder, phase=2, trial_epochs=epochs)
-    return run
+def train_linear_probe(settings: Settings, dataset: Dataset, source: Path, run: Run, score: bool) -> None:
+    """Train a new head on the frozen features of the network in `source`, from where `run` stands.
+
+    Args:
+        score: whether to score the result and finish the run.
+    """
+    hparams, augmentation = settings.linear_probe
+    settings.compute.start(hparams.batch_size)
+    from kapp.training import loop
+    from kapp.training.linear_probe import LinearProbe, replace_head, set_trainable, should_cache
+
+    network = keras_file.load(source, dataset.image_shape, role="source")
+    parts = replace_head(network, len(dataset.classes), settings.phases.head, settings.seed)
+    set_trainable(parts.backbone, False)
+    cache = should_cache(parts, dataset, augmentation, hparams.epochs)
+    learner = LinearProbe(parts, dataset, augmentation, cache_features=cache)
+    fit(learner, settings, "linear probe", hparams, dataset, run)
+    if score:
+        loop.score_and_save(learner, dataset, run, details(settings, network, "linear_probe"))
 
 
-def learn(
-    config: Config,
-    run: Run,
-    facts: dict,
+def fine_tune(settings: Settings, dataset: Dataset, probe: Run, run: Run, stop_epoch: int | None) -> None:
+    """Train the whole network of `probe`, from where `run` stands; score it unless `stop_epoch` is set."""
+    hparams, augmentation = settings.fine_tuning
+    settings.compute.start(hparams.batch_size)
+    from kapp.training import Learner, loop
+    from kapp.training.linear_probe import set_trainable
+
+    network = keras_file.load(probe.folder, dataset.image_shape, role="source")
+    set_trainable(network, True)
+    learner = Learner(network, dataset, augmentation)
+    fit(learner, settings, "fine-tuning", hparams, dataset, run, stop_epoch)
+    if stop_epoch is None:
+        loop.score_and_save(learner, dataset, run, details(settings, network, "fine_tuning"))
+
+
+def fit(
+    learner: Any,
+    settings: Settings,
+    phase: str,
+    hparams: HParams,
     dataset: Dataset,
-    start: Path,
-    phase: int,
-    trial_epochs: int | None = None,
+    run: Run,
+    stop_epoch: int | None = None,
 ) -> None:
-    """Train what `start` holds, the source or phase 1, on from where `run` stands, and score it; or only
-    train it up to epoch `trial_epochs`."""
-    cli.start_keras()
-    from kapp.training import Learner, device, optimizers, precision
-    from kapp.training.fit import finish, fit
-    from kapp.training.transfer import HeadLearner, pays, set_trainable, with_new_head
+    """Compile and fit the learner of one phase."""
+    from kapp.training import device, loop, optimizers
 
-    epochs = config.head_epochs if phase == 1 else config.epochs
-    assert epochs  # resolved
-    how = config.phase(phase)
-    views = Views(how.shift, config.flip)
-    precision.use(config.precision)
-    config.spread()
-    run.write_environment(device.environment(dataset.checksum))
-
-    network = pretrained.load(start, dataset.image_shape, role="source")
-    learner: Learner
-    if phase == 1:
-        parts = with_new_head(network, len(dataset.classes), config.head, config.seed)
-        set_trainable(parts.body, False)
-        learner = HeadLearner(parts, dataset, views, tabled=pays(parts, dataset, views, epochs))
-    else:
-        set_trainable(network, True)
-        learner = Learner(network, dataset, views)
-    steps = len(dataset.train) // how.batch_size
     learner.compile(
-        optimizers.make(how, epochs=epochs, steps_per_epoch=steps, forgetful="schedule" in config.departures)
+        optimizers.build(
+            hparams,
+            steps_per_epoch=len(dataset.train) // hparams.batch_size,
+            reset_momentum_every_epoch="schedule" in settings.network.code_variants,
+        )
     )
-
-    trained = sum(int(np.prod(variable.shape)) for variable in learner.trainable_variables)
-    print(
-        f"{facts['model']} on {facts['dataset']}, phase {phase}: {trained:,} weights, {epochs} epochs",
-        flush=True,
-    )
-    fit(
+    run.write_environment(device.environment(dataset.checksum))
+    weights = sum(int(np.prod(variable.shape)) for variable in learner.trainable_variables)
+    name = settings.model or settings.source_name
+    print(f"{name} on {dataset.name}, {phase}: {weights:,} weights, {hparams.epochs} epochs", flush=True)
+    loop.fit(
         learner,
         dataset,
         run,
-        epochs=trial_epochs or epochs,
-        batch_size=how.batch_size,
-        seed=config.seed,
-        validate_every=config.validate_every,
+        hparams,
+        seed=settings.seed,
+        validate_every=settings.data.validate_every,
+        stop_epoch=stop_epoch,
     )
-    if trial_epochs is not None:
-        return
-    this = {"phase": f"phase {phase}", "epochs": epochs, **asdict(how), "precision": precision.of(network)}
-    finish(learner, dataset, run, {**facts, **this, "teachers": [], "objective": "cross_entropy"})
+
+
+def details(settings: Settings, network: Any, phase: Literal["linear_probe", "fine_tuning"]) -> Any:
+    """A `loop.RunDetails`: what describes one phase in result.json."""
+    from kapp.training import loop, mixed_precision
+
+    hparams, augmentation = settings.linear_probe if phase == "linear_probe" else settings.fine_tuning
+    return loop.RunDetails(
+        recipe="transfer",
+        model=settings.model or settings.source_name,
+        dataset=settings.target[0],
+        seed=settings.seed,
+        precision=mixed_precision.policy_of(network),
+        hyperparameters=cli.as_json(hparams) | cli.as_json(augmentation),
+        source=settings.source_name,
+        phase=phase,
+    )
+
+
+def write_report(run: Run, probe: Run, scratch: Run | None) -> None:
+    """Write report.md of both phases, unless it exists."""
+    from kapp.reporting import run_report
+
+    if not run.report_file.is_file():
+        run_report.write(probe)
+        run_report.write_transfer(run, probe, scratch)
+    print(f"report: {run.report_file}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""From run folders to scores, tables, figures and pages; reads files, knows nothing of Keras."""
+"""Reports: tables, figures and Markdown, made from the files of runs, sweeps and evaluations."""

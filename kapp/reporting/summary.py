@@ -1,121 +1,210 @@
-"""Many runs become one page, with their figures and their records."""
+"""The report on many runs: one page with its figures, its rows and a copy of the runs' results."""
 
-from collections.abc import Iterable, Iterator, Sequence
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from kapp.errors import WrongValue
-from kapp.files import make_folder, replacing, write_text
-from kapp.reporting import figures, tables
-from kapp.reporting.page import draw_paired, draw_phases, file_name, image, page, pairs_table, words_of
-from kapp.reporting.tables import plain
-from kapp.runs import Run
+from kapp.errors import ConfigError
+from kapp.fileio import atomic_file, make_folder, write_text
+from kapp.metrics import significance
+from kapp.metrics.significance import SeedComparison
+from kapp.records import Comparison
+from kapp.reporting import differences, figures, run_report, tables
+from kapp.reporting.markdown import Block, Figure, Heading, Paragraph, Table, to_markdown
+from kapp.reporting.tables import format_value, points
+from kapp.run_folder import Run
 
 CIRCUMSTANCES = "dataset width epochs seed device backend precision commit".split()
+DIFFERENCES_NOTE = (
+    "Runs with one common seed are compared image by image: the interval is a bootstrap over the test "
+    "images, paired by image, and the test is McNemar's exact test. Both cover the sampling noise of the "
+    "images alone. Runs with several common seeds are compared by the paired t-test over the seeds, which "
+    "also covers the noise of training. The last column is the smallest difference that these images or "
+    f"seeds could have detected at the {significance.ALPHA:.0%} level."
+)
+Seeds = dict[int, Run]  # the first run of each seed
 
 
-def summary_page(runs: Iterable[Run], out: Path, title: str = "Results", note: str = "") -> str:
-    """Write `out`/README.md over the finished `runs`, with rows.csv, figures/ and runs/, and return it.
+@dataclass(frozen=True)
+class Match:
+    """An experiment of distillation or fine-tuning, and the one on labels that it is compared with."""
+
+    row: Mapping[Any, Any]  # of `tables.experiments`
+    runs: Seeds
+    baseline: Seeds  # empty where there is none
+
+    @property
+    def common_seeds(self) -> list[int]:
+        return [seed for seed in self.runs if seed in self.baseline]
+
+    @property
+    def pair(self) -> tuple[Run, Run | None]:
+        """The runs to draw: of a common seed, else the first of each."""
+        for seed in self.common_seeds:
+            return self.runs[seed], self.baseline[seed]
+        return next(iter(self.runs.values())), next(iter(self.baseline.values()), None)
+
+
+def write(runs: Iterable[Run], out: Path, title: str = "Results", note: str = "") -> None:
+    """Writes README.md over the finished `runs`, with rows.csv, figures/ and runs/.
 
     Args:
-        title: the page's.
-        note: a paragraph below it, in the author's words.
+        runs: unfinished ones are left out.
+        out: the folder to write to.
+        title: the page's title.
+        note: a paragraph below the title, in the author's words.
 
     Raises:
-        WrongValue: none of the runs is finished.
-        Failure: `out` can't be written.
+        ConfigError: none of the runs is finished.
+        KappError: `out` can't be written.
     """
-    runs = [run for run in runs if run.finished]
+    runs = list({run.folder.resolve(): run for run in runs if run.is_finished}.values())
     if not runs:
-        raise WrongValue("no finished run to report on. Give run folders that hold a result.json.")
-    frame = tables.rows([run.folder for run in runs])
+        raise ConfigError("no finished run to report on. Give run folders with a result.json.")
+    frame = tables.rows(run.folder for run in runs)
     make_folder(out / "figures")
-    with replacing(out / "rows.csv") as partial:
+    with atomic_file(out / "rows.csv") as partial:
         frame.to_csv(partial, index=False)
     for run in runs:
-        run.copy_record(out / "runs" / run.name)
-
-    drawn = []
-    for place, group in _comparable(frame):
-        name = file_name("accuracies", *place)
-        figures.bars(group, out / "figures" / name, ", width ".join(place))
-        drawn += [image(f"Test accuracies on {', width '.join(place)}", f"figures/{name}")]
-    for name, distilled, labels in _pairs(runs):
-        for quantity in ("loss", "accuracy"):
-            link = f"figures/{quantity}-{name}"
-            draw_paired(distilled, labels, quantity, out / link)
-            drawn += [image(f"{quantity.capitalize()} of {words_of(distilled)}", link)]
-    for name, whole, phase1, scratch in _transfers(runs):
-        link = f"figures/phases-{name}"
-        draw_phases(whole, phase1, scratch, out / link)
-        drawn += [image(f"Accuracy of {words_of(whole)} and before", link)]
-
-    text = page(
-        f"# {title}",
-        *([note] if note else []),
-        f"{len(frame)} finished runs. Networks and epochs were chosen on validation images; the test "
-        "images were scored once, at the end of each run. Intervals are Wilson's, over test images.",
-        tables.comparison(frame),
-        *drawn,
-        "## Settings",
-        pairs_table({name: _values(frame[name]) for name in CIRCUMSTANCES}),
-        "Every run is a row of [rows.csv](rows.csv), with its settings, and a folder in [runs](runs), with "
-        "its epochs, environment and confusion matrix. From those, `kapp report` makes this page again.",
-    )
-    write_text(out / "README.md", text)
-    return text
-
-
-def _transfers(runs: Sequence[Run]) -> list[tuple[str, Run, Run, Run | None]]:
-    """For each transfer, of the seed seen first: a file name, phase 2, phase 1, the network from scratch."""
-    found: dict[str, dict[str, Run]] = {}
-    scratch: dict[str, Run] = {}
-    for run in runs:
-        result = run.result
-        if "phase" in result:
-            name = file_name(result["model"], result["source"], result["dataset"], result["head"])
-            found.setdefault(name, {}).setdefault(result["phase"], run)
-        elif not result["teachers"]:
-            scratch.setdefault(file_name(result["model"], result["dataset"]), run)
-    return [
-        (
-            name,
-            phases["phase 2"],
-            phases["phase 1"],
-            scratch.get(file_name(*(phases["phase 2"].result[key] for key in ("model", "dataset")))),
-        )
-        for name, phases in found.items()
-        if len(phases) == 2
+        run.copy_results(out / "runs" / run.name)
+    matched = _matched(runs, frame)
+    blocks = [
+        Heading(title, 1),
+        *([Paragraph(note)] if note else []),
+        Paragraph(
+            f"Finished runs: {len(frame)}. Networks and epochs were chosen on validation images; the test "
+            "images were scored once, at the end of each run. Intervals are Wilson's, over test images."
+        ),
+        *tables.comparison_blocks(frame),
+        *_differences(matched),
+        *_bars(frame, out / "figures"),
+        *_curves(matched, runs, out / "figures"),
+        Heading("Settings"),
+        tables.pairs({name: _distinct(frame[name]) for name in CIRCUMSTANCES}),
+        Paragraph(
+            "Every run is a row of [rows.csv](rows.csv), with its settings, and a folder in [runs](runs), "
+            "with its epochs, environment and confusion matrix. `kapp report` makes this page from those."
+        ),
     ]
+    write_text(out / "README.md", to_markdown(blocks))
 
 
-def _comparable(frame: pd.DataFrame) -> Iterator[tuple[list[str], pd.DataFrame]]:
-    """Rows for one figure of bars: of a data set and, where a network comes in several widths, of a width."""
+def _matched(runs: Sequence[Run], frame: pd.DataFrame) -> list[Match]:
+    """Each experiment of distillation or fine-tuning, with that of the same network and data on labels alone.
+
+    Of several on labels, the one whose settings of training are the most similar.
+    """
+    table = tables.experiments(frame)
+    numbers = frame.groupby(tables.EXPERIMENT, dropna=False, sort=False).ngroup()  # as the rows of `table`
+    seeds: dict[Any, Seeds] = {}
+    for number, run in zip(numbers, runs):
+        seeds.setdefault(int(number), {}).setdefault(run.result.seed, run)
+    on_labels = (table["teachers"] == "") & table["phase"].isna()
+    text = table[["model", *tables.TRAINING]].map(format_value)
+    same = ["model", "dataset", "data_sha256", "width"]
+    matched = []
+    for number, row in enumerate(table.to_dict("records")):
+        if on_labels[number] or row["phase"] == "linear_probe":
+            continue
+        others = text[on_labels & (text[same] == text.loc[number, same]).all(axis=1)]
+        similar = (others == text.loc[number]).sum(axis=1)
+        matched += [Match(row, seeds[number], seeds[similar.idxmax()] if len(similar) else {})]
+    return matched
+
+
+def _differences(matched: Sequence[Match]) -> list[Block]:
+    """The paired test of each experiment with its baseline."""
+    lines: list[dict[str, str | int]] = []
+    notes = []
+    for match in matched:
+        if not match.common_seeds:
+            continue
+        baseline = "scratch" if match.row["phase"] == "fine_tuning" else "labels"
+        name = f"{match.row['model']}: {match.row['trained_on']} compared with {baseline}"
+        found, smallest = _compare(match)
+        if found is None:
+            notes += [Paragraph(f"{name}: {differences.NO_TEST}")]
+            continue
+        lines += [
+            {
+                "comparison": name,
+                "seeds": len(match.common_seeds),
+                "difference (paired 95% interval)": points(found.difference, *found.interval),
+                "p": f"{found.p_value:.2g}",
+                "smallest detectable": "none" if smallest == math.inf else f"{100 * smallest:.1f} points",
+            }
+        ]
+    if lines:
+        notes = [Paragraph(DIFFERENCES_NOTE), *notes]
+    return [Heading("Differences"), Table(lines), *notes] if notes else []
+
+
+def _compare(match: Match) -> tuple[Comparison | SeedComparison | None, float]:
+    """The paired comparison, None where impossible, and the smallest difference that it could detect."""
+    seeds = match.common_seeds
+    if len(seeds) > 1:
+        accuracies = [
+            [runs[seed].result.test_accuracy for seed in seeds] for runs in (match.runs, match.baseline)
+        ]
+        over_seeds = significance.compare_seeds(*accuracies)
+        return over_seeds, (over_seeds.interval[1] - over_seeds.interval[0]) / 2
+    images = differences.compare_runs(match.runs[seeds[0]], match.baseline[seeds[0]])
+    return images, differences.smallest_detectable(images) if images else math.inf
+
+
+def _bars(frame: pd.DataFrame, folder: Path) -> Iterator[Block]:
+    """One figure per data set and, where a network comes in several widths, per width."""
     for dataset, rows in frame.groupby("dataset", dropna=False, sort=False):
-        if rows.groupby("model")["width"].nunique().max() == 1:
-            yield [str(dataset)], rows
-            continue
-        for width, group in rows.groupby("width", dropna=False, sort=False):
-            yield [str(dataset), plain(width)], group
+        widths = rows.groupby("width", dropna=False, sort=False)
+        one_width = rows.groupby("model")["width"].nunique().max() == 1
+        groups = [("", rows)] if one_width else [(format_value(width), group) for width, group in widths]
+        for width, group in groups:
+            place = [str(dataset), *([width] if width else [])]
+            path = folder / file_name("accuracies", *place)
+            figures.bars(group, path, ", width ".join(place))
+            yield Figure(f"figures/{path.name}", f"Test accuracies on {', width '.join(place)}")
 
 
-def _pairs(runs: Sequence[Run]) -> list[tuple[str, Run, Run]]:
-    """For each model and teaching: a file name, its first run and the model's first on labels."""
-    on_labels: dict[str, Run] = {}
-    distilled: dict[str, tuple[str, Run]] = {}
-    for run in runs:
-        result = run.result
-        place = [result["model"], result["dataset"], plain(result["width"])]
-        if "phase" in result:
-            continue
-        if result["teachers"]:
-            name = file_name(*place, *result["teachers"], result["objective"])
-            distilled.setdefault(name, (file_name(*place), run))
+def _curves(matched: Sequence[Match], runs: Sequence[Run], folder: Path) -> Iterator[Block]:
+    """The curves of the first seed of each distillation, next to those on labels, and of each transfer."""
+    drawn = set()
+    for row, experiment, baseline in ((match.row, *match.pair) for match in matched):
+        width, loss = format_value(row["width"]), row["distillation_loss"]
+        if row["phase"] == "fine_tuning":
+            name = file_name(row["model"], row["source"], row["dataset"], row["head"])
+            probe = next((each for each in runs if _is_probe_of(each, experiment)), None)
         else:
-            on_labels.setdefault(file_name(*place), run)
-    return [(name, run, on_labels[place]) for name, (place, run) in distilled.items() if place in on_labels]
+            name = file_name(row["model"], row["dataset"], width, *row["teachers"].split("+"), loss)
+        if name in drawn:
+            continue
+        if row["phase"] == "fine_tuning" and probe:
+            run_report.draw_phases(experiment, probe, baseline, folder / f"phases-{name}")
+            caption = f"Accuracy of {run_report.describe(experiment)}, and of the phases before"
+            yield Figure(f"figures/phases-{name}", caption)
+        elif row["teachers"] and baseline:
+            for quantity in ("loss", "accuracy"):
+                run_report.draw_pair(experiment, baseline, quantity, folder / f"{quantity}-{name}")
+                caption = f"{quantity.capitalize()} of {run_report.describe(experiment)}"
+                yield Figure(f"figures/{quantity}-{name}", caption)
+        drawn.add(name)
 
 
-def _values(column: pd.Series) -> str:
-    return ", ".join(plain(value) for value in column.drop_duplicates() if not pd.isna(value))
+def _is_probe_of(run: Run, fine_tuned: Run) -> bool:
+    def key(each: Run) -> tuple:
+        return (each.result.model, each.result.source, each.result.dataset, each.config.settings["head"])
+
+    return run.result.phase == "linear_probe" and key(run) == key(fine_tuned)
+
+
+def file_name(*words: str) -> str:
+    """Returns the name of a PNG file, of characters that are safe in links."""
+    return re.sub(r"[^\w.-]+", "_", "-".join(words)) + ".png"
+
+
+def _distinct(column: pd.Series) -> str:
+    return ", ".join(format_value(value) for value in column.drop_duplicates() if not pd.isna(value))

@@ -1,4 +1,4 @@
-"""The Learner: a network, the images it learns from, and its training step."""
+"""Learner: a network and the images that it learns from, as one Keras model."""
 
 import gc
 from typing import Any, NamedTuple
@@ -7,50 +7,61 @@ import keras
 import numpy as np
 from keras import ops
 
-from kapp.data.epochs import Views
-from kapp.data.views import seen, show
-from kapp.errors import WrongValue
-from kapp.training import memory, steps
-from kapp.training.objectives import cross_entropy
-from kapp.training.parallel import shared, whole
+from kapp.data.augmentation import augment, gather_and_augment
+from kapp.data.sampling import Augmentation
+from kapp.distributed import replicate, shard_batch
+from kapp.errors import ConfigError
+from kapp.training import memory
+from kapp.training.backends import backend
+from kapp.training.distillation_losses import cross_entropy
 
 
 class Batch(NamedTuple):
-    """What a step needs to know, ready before any gradient is taken."""
+    """The inputs of a step, complete before any gradient is computed."""
 
-    given: Any  # what the network is given: images (n, height, width, channels), 0 to 255
+    inputs: Any  # of the network's forward pass: images (n, height, width, channels), 0 to 255
     labels: Any  # int (n,)
-    sample_weight: Any = None  # float (n,), or None: all 1
-    teacher_logits: Any = None  # float (n, classes), or None: no teacher
+    sample_weight: Any = None  # float (n,); None: all 1
+    teacher_logits: Any = None  # float32 (n, classes); None: no teacher
 
 
 class Learner(keras.Model):
-    """Trains `network` on labels, through `compile` and `fit`, the same on every backend.
+    """Trains a network on labels through `compile` and `fit`, alike on every backend.
 
-    `fit`, `evaluate` and `predict` take batches of indices into the resident images
-    ({"sample": (n,), "view": (n,)}, see `kapp.data.feeds`), with the images in them ("image") where the data
-    set is streamed, or ordinary batches (images, labels[, sample_weight]) of the caller's own.
+    `fit`, `evaluate` and `predict` take batches of indices into the data set (`kapp.data.pipelines`), or
+    ordinary batches (images, labels[, sample_weight]).
 
     Args:
-        network: images (n, height, width, channels), 0 to 255, to logits (n, classes). It is trained
-            in place and stays the caller's: save it, not the Learner.
-        dataset: whose `labels` and, unless it is `streamed`, `images` (uint8) become resident where the
-            compute is; None for ordinary batches only.
-        views: what the view numbers in index batches mean.
+        model: images (n, height, width, channels), 0 to 255, to logits (n, classes). It is trained in place:
+            save it, not the Learner.
+        dataset: a `kapp.data.Dataset`, whose labels and images are copied to the device (a `streamed` one
+            brings its images with each batch). None: ordinary batches only.
+        augmentation: what the view numbers in index batches mean; `Augmentation()` by default.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from kapp import models, training
+    >>> network = models.build("8fc-3fc", classes=3, image_shape=(8, 8, 3))
+    >>> learner = training.Learner(network)
+    >>> learner.compile("adam")
+    >>> images, labels = np.zeros((6, 8, 8, 3), "uint8"), np.array([0, 1, 2, 0, 1, 2])
+    >>> sorted(learner.fit(images, labels, verbose=0).history)
+    ['accuracy', 'loss']
     """
 
-    def __init__(self, network: keras.Model, dataset: Any = None, views: Views | None = None):
-        super().__init__(name=f"{network.name}_learner")
-        self.network = network
-        self.views = views or Views()
+    def __init__(self, model: keras.Model, dataset: Any = None, augmentation: Augmentation | None = None):
+        super().__init__(name=f"{model.name}_learner")
+        self.network = model
+        self.augmentation = augmentation or Augmentation()
         self.images = self.labels = None
         self.streamed = dataset is not None and dataset.streamed
         if dataset is not None:
-            gc.collect()  # a Learner that is done with is part of a cycle, and holds its images until then
-            # Variables and not constants, so that the images are a compiled step's argument.
-            self.labels = _resident(dataset.labels, "int32", "labels")
+            gc.collect()  # an unused Learner is part of a reference cycle, which keeps its images in memory
+            # Variables and not constants, so that the images are an argument of the compiled step.
+            self.labels = _constant(dataset.labels, "int32", "labels")
             if not self.streamed:
-                self.images = _resident(dataset.images, "uint8", "images")
+                self.images = _constant(dataset.images, "uint8", "images")
         self.loss_tracker = keras.metrics.Mean(name="loss")
         self.accuracy = keras.metrics.SparseCategoricalAccuracy(name="accuracy")
         self.built = True
@@ -58,18 +69,19 @@ class Learner(keras.Model):
     def compile(
         self, optimizer: Any = "adam", *, run_eagerly: bool = False, jit_compile: bool | str = "auto"
     ) -> None:
-        """Args:
-            optimizer, run_eagerly, jit_compile: as for `keras.Model.compile`. The loss and the metrics are
-                the Learner's own.
+        """Configure the training; its loss and metrics are the Learner's own.
+
+        Args:
+            optimizer, run_eagerly, jit_compile: as for `keras.Model.compile`.
 
         Raises:
-            WrongValue: a loss-scaling optimiser (bfloat16 needs none, and float16 isn't supported).
+            ConfigError: the optimizer scales the loss.
         """
-        memory.keep_freed()
+        memory.keep_freed_memory()
         optimizer = keras.optimizers.get(optimizer)
         if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
-            raise WrongValue("a Learner doesn't scale its loss: use bfloat16, which needs no scaling.")
-        jit_compile = steps.compilation(self, run_eagerly, jit_compile)
+            raise ConfigError("a Learner doesn't scale its loss: use bfloat16, which needs no scaling.")
+        self._train_step, jit_compile = backend.compile_step(self, run_eagerly, jit_compile)
         super().compile(
             optimizer=optimizer, run_eagerly=run_eagerly, jit_compile=jit_compile, auto_scale_loss=False
         )
@@ -79,66 +91,83 @@ class Learner(keras.Model):
         return [self.loss_tracker, self.accuracy]
 
     def call(self, inputs: Any, training: bool = False) -> Any:
-        """Logits (n, classes) of images, or of a batch of indices."""
-        return whole(self.answer(self.given(inputs), training))
+        """Logits (n, classes) of images or of a batch of indices."""
+        return replicate(self.forward_pass(self.network_inputs(inputs), training))
 
-    def given(self, x: Any) -> Any:
-        """What the network is given of images, or of a batch of indices, which become images here."""
-        if not self.is_indices(x):
+    def network_inputs(self, x: Any) -> Any:
+        """The inputs of `forward_pass`: the images `x`, or those of the batch of indices `x`, augmented."""
+        if not self.is_index_batch(x):
             return x
-        batch = shared(x)
+        batch = shard_batch(x)
         if self.streamed:
-            return seen(batch["image"], batch["view"], self.views)
-        return show(self.images, batch["sample"], batch["view"], self.views)
+            return augment(batch["image"], batch["view"], self.augmentation)
+        return gather_and_augment(self.images, batch["sample"], batch["view"], self.augmentation)
 
-    def answer(self, given: Any, training: bool) -> Any:
+    def forward_pass(self, inputs: Any, training: bool) -> Any:
         """Logits (n, classes)."""
-        return self.network(given, training=training)
+        return self.network(inputs, training=training)
 
-    def is_indices(self, x: Any) -> bool:
+    def is_index_batch(self, x: Any) -> bool:
         return self.labels is not None and isinstance(x, dict)
 
-    def prepare(self, data: Any) -> Batch:
-        """Indices become images here, once; an ordinary batch stays as it is."""
+    def preprocess_batch(self, data: Any) -> Batch:
+        """The images and labels of a batch of indices, or of an ordinary batch."""
         x, labels, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         if labels is None:
-            if not self.is_indices(x):
-                raise WrongValue("a batch must be (images, labels[, sample_weight]) or hold indices.")
+            if not self.is_index_batch(x):
+                raise ConfigError("a batch must be (images, labels[, sample_weight]) or indices.")
             labels = ops.take(self.labels, x["sample"], axis=0)
         elif len(labels.shape) == 2 and labels.shape[-1] == 1:
             labels = ops.squeeze(labels, -1)
         elif len(labels.shape) > 1:
-            raise WrongValue("labels must be integers (n,): take the argmax of one-hot ones.")
-        return Batch(self.given(x), labels, sample_weight)
+            raise ConfigError("labels must be integers (n,): take the argmax of one-hot ones.")
+        return Batch(self.network_inputs(x), labels, sample_weight)
 
-    def sample_losses(self, batch: Batch, logits: Any) -> Any:
-        """What each sample costs, (n,)."""
+    def per_sample_loss(self, batch: Batch, logits: Any) -> Any:
+        """The loss of each sample, (n,)."""
         return cross_entropy(batch.labels, logits)
 
     def batch_loss(self, batch: Batch, training: bool) -> Any:
-        """The loss of `batch`, a scalar: the samples' mean and the network's own (regularisers, `add_loss`).
-        Records the metrics on the way."""
-        logits = self.answer(batch.given, training)
-        losses = self.sample_losses(batch, logits)
+        """The mean loss of the samples plus the network's own losses (regularizers, `add_loss`), a scalar;
+        also updates the metrics."""
+        logits = self.forward_pass(batch.inputs, training)
+        losses = self.per_sample_loss(batch, logits)
         if batch.sample_weight is not None:
             losses = losses * ops.cast(batch.sample_weight, losses.dtype)
         loss = ops.mean(losses)
         for own in self.network.losses:
             loss = loss + ops.cast(own, loss.dtype)
-        self.record(batch, ops.stop_gradient(logits), ops.stop_gradient(loss))
+        self.update_metrics(batch, ops.stop_gradient(logits), ops.stop_gradient(loss))
         return loss
 
-    def record(self, batch: Batch, logits: Any, loss: Any) -> None:
-        """Update the metrics."""
+    def update_metrics(self, batch: Batch, logits: Any, loss: Any) -> None:
         self.loss_tracker.update_state(loss, sample_weight=ops.shape(logits)[0])
         self.accuracy.update_state(batch.labels, logits, sample_weight=batch.sample_weight)
 
     def train_step(self, *state_and_data: Any) -> Any:
-        return steps.train(self, *state_and_data)
+        return self._train_step(*state_and_data)
 
     def test_step(self, *state_and_data: Any) -> Any:
-        return steps.test(self, *state_and_data)
+        return backend.test_step(self, *state_and_data)
+
+    def fit_callbacks(
+        self,
+        *,
+        samples: np.ndarray,
+        batch_size: int,
+        seed: int,
+        steps: int,
+        eval_samples: np.ndarray | None = None,
+    ) -> list[keras.callbacks.Callback]:
+        """The callbacks that `fit` needs on batches of indices; a Learner needs none.
+
+        Args:
+            samples, batch_size, seed: as for `kapp.data.pipelines.train_batches`.
+            steps: `steps_per_epoch` of `fit`.
+            eval_samples: the samples of `validation_data`, where there is any.
+        """
+        return []
 
 
-def _resident(array: np.ndarray, dtype: str, name: str) -> keras.Variable:
+def _constant(array: np.ndarray, dtype: str, name: str) -> keras.Variable:
     return keras.Variable(np.asarray(array), dtype=dtype, trainable=False, name=name)

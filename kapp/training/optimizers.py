@@ -1,4 +1,4 @@
-"""Optimisers and their learning rates, by name."""
+"""Optimizers and their learning rates, by name."""
 
 from collections.abc import Sequence
 from itertools import accumulate
@@ -8,20 +8,21 @@ import keras
 from keras import ops
 
 from kapp.errors import unknown
-from kapp.papers.training import Training
+from kapp.keras_internals import adam_moments, optimized_variables, optimizer_class
+from kapp.papers.hparams import HParams
 
 NAMES = ("adam", "adamw", "sgd")
-NOT_DECAYED = ("bias", "gamma", "beta")
+NO_WEIGHT_DECAY = ("bias", "gamma", "beta")
 
 
-class SGD(type(keras.optimizers.SGD(0.0))):  # type: ignore[misc]  # the class that this backend makes of it
-    """Stochastic gradient descent as `torch.optim.SGD` has it, with which paper A trains: the weight decay is
-    an L2 penalty's gradient and passes through the momentum, unlike Keras's own.
+class SGD(optimizer_class("SGD")):  # type: ignore[misc]
+    """Stochastic gradient descent with the weight decay of `torch.optim.SGD`, with which Hu 2018 trains: it
+    is the gradient of an L2 penalty and passes through the momentum, unlike Keras's.
 
     Args:
         learning_rate, momentum: as for `keras.optimizers.SGD`.
-        l2: times a kernel is added to its gradient.
-        forget_every: steps after which the momentum starts from 0 again; None: never.
+        l2: the factor of the kernel that is added to its gradient.
+        reset_momentum_every: steps after which the momentum is set to 0. None: never.
     """
 
     def __init__(
@@ -29,104 +30,103 @@ class SGD(type(keras.optimizers.SGD(0.0))):  # type: ignore[misc]  # the class t
         learning_rate: Any,
         momentum: float = 0.0,
         l2: float = 0.0,
-        forget_every: int | None = None,
+        reset_momentum_every: int | None = None,
         **settings: Any,
     ):
         super().__init__(learning_rate, momentum, **settings)
-        self.l2, self.forget_every = l2, forget_every
+        self.l2, self.reset_momentum_every = l2, reset_momentum_every
 
     def apply(self, grads: Sequence[Any], trainable_variables: Sequence[Any] | None = None) -> None:
-        variables = self._trainable_variables if trainable_variables is None else list(trainable_variables)
+        variables = optimized_variables(self) if trainable_variables is None else list(trainable_variables)
         if self.l2:
             grads = [
                 gradient
-                if gradient is None or variable.name in NOT_DECAYED
+                if gradient is None or variable.name in NO_WEIGHT_DECAY
                 else gradient + self.l2 * ops.cast(variable, gradient.dtype)
                 for gradient, variable in zip(grads, variables)
             ]
-        if self.forget_every and self.momentum:
+        if self.reset_momentum_every and self.momentum:
             if not self.built:
                 self.build(variables)
-            kept = ops.cast(self.iterations % self.forget_every != 0, "float32")
+            keep = ops.cast(self.iterations % self.reset_momentum_every != 0, "float32")
             for momentum in self.momentums:
-                momentum.assign(momentum * kept)
+                momentum.assign(momentum * keep)
         super().apply(grads, trainable_variables)
 
 
-class Adam(type(keras.optimizers.Adam())):  # type: ignore[misc]  # the class that this backend makes of it
-    """Keras's. On PyTorch and a CPU it is one pass over the weights, where Keras takes a dozen, as long as
-    the matrix products of a small batch; what TensorFlow and JAX do is compiled (`kapp.training.steps`)."""
+class Adam(optimizer_class("Adam")):  # type: ignore[misc]
+    """Keras's Adam, in one pass over the weights on PyTorch and a CPU. Keras takes a dozen there, as long as
+    the matrix products of a small batch; TensorFlow and JAX compile them (`kapp.training.backends`)."""
 
     def _parallel_update_step(self, grads: list, variables: list, learning_rate: Any) -> None:
-        """What Keras calls on PyTorch alone."""
+        """Keras calls this on PyTorch only."""
         if variables[0].value.device.type != "cpu":
             return super()._parallel_update_step(grads, variables, learning_rate)
         import torch
         from torch.optim.adam import adam
 
-        index = [self._get_variable_index(variable) for variable in variables]
+        momentums, velocities = adam_moments(self, variables)
         step = float(self.iterations)
         adam(
             [variable.value for variable in variables],
             grads,
-            exp_avgs=[self._momentums[i].value for i in index],
-            exp_avg_sqs=[self._velocities[i].value for i in index],
+            exp_avgs=[momentum.value for momentum in momentums],
+            exp_avg_sqs=[velocity.value for velocity in velocities],
             max_exp_avg_sqs=[],
-            state_steps=[torch.tensor(step) for _ in variables],  # raised by 1 before they are used
+            state_steps=[torch.tensor(step) for _ in variables],  # PyTorch adds 1 before it uses them
             lr=float(learning_rate),
             beta1=self.beta_1,
             beta2=self.beta_2,
-            # Keras adds its epsilon before the correction of the bias, PyTorch after it.
+            # Keras adds epsilon before the bias correction, PyTorch after it.
             eps=self.epsilon / (1 - self.beta_2 ** (step + 1)) ** 0.5,
-            weight_decay=0,  # Keras has applied it
+            weight_decay=0,  # Keras has applied it already
             amsgrad=False,
             maximize=False,
             fused=True,
         )
 
 
-def make(
-    how: Training, *, epochs: int = 1, steps_per_epoch: int = 1, forgetful: bool = False
+def build(
+    hparams: HParams, steps_per_epoch: int, reset_momentum_every_epoch: bool = False
 ) -> keras.Optimizer:
-    """A new optimiser: adam (paper D, section 4), adamw or sgd.
+    """A new optimizer: adam (Ratusznik et al., section 4), adamw or sgd.
 
     Args:
-        how: its name, its rate and how that falls, momentum (which adam and adamw call beta_1), weight decay:
-            with sgd an L2 penalty, with adam and adamw decoupled (Loshchilov & Hutter 2019); on kernels only.
-        epochs, steps_per_epoch: of the training.
-        forgetful: sgd's momentum starts anew each epoch, as in paper A's code.
+        hparams: its momentum is the beta_1 of adam and adamw. Its weight decay, on kernels only, is an L2
+            penalty with sgd, and decoupled with adam and adamw (Loshchilov & Hutter 2019).
+        steps_per_epoch: the unit of the schedule is the epoch.
+        reset_momentum_every_epoch: start each epoch without momentum, as Hu 2018's code does; sgd only.
 
     Raises:
-        WrongValue: an unknown name.
+        ConfigError: the name is unknown.
     """
-    rate = _rate(how, epochs, steps_per_epoch)
-    if how.optimizer == "sgd":
-        return SGD(rate, how.momentum, how.weight_decay, steps_per_epoch if forgetful else None)
-    if how.optimizer not in NAMES:
-        raise unknown("optimizer", how.optimizer, NAMES)
-    # Keras decouples Adam's decay as well: AdamW is Adam by another name.
-    optimizer = Adam(rate, beta_1=how.momentum, weight_decay=how.weight_decay or None)
-    if how.weight_decay:
-        optimizer.exclude_from_weight_decay(var_names=list(NOT_DECAYED))
+    learning_rate = _learning_rate(hparams, steps_per_epoch)
+    if hparams.optimizer == "sgd":
+        reset_every = steps_per_epoch if reset_momentum_every_epoch else None
+        return SGD(learning_rate, hparams.momentum, hparams.weight_decay, reset_every)
+    if hparams.optimizer not in NAMES:
+        raise unknown("optimizer", hparams.optimizer, NAMES)
+    # Keras decouples Adam's decay, too: its AdamW is its Adam by another name.
+    optimizer = Adam(learning_rate, beta_1=hparams.momentum, weight_decay=hparams.weight_decay or None)
+    if hparams.weight_decay:
+        optimizer.exclude_from_weight_decay(var_names=list(NO_WEIGHT_DECAY))
     return optimizer
 
 
-def _rate(how: Training, epochs: int, steps_per_epoch: int) -> Any:
-    match how.schedule:
-        case "cosine":
-            return _cosine(how.learning_rate, epochs * steps_per_epoch, how.warmup_epochs * steps_per_epoch)
-        case "multistep" if how.milestones:
-            tenths = accumulate([how.learning_rate, *how.milestones], lambda rate, _: rate / 10)
-            # Keras's pieces end with their boundary: the last step before the milestone.
-            last_steps = [milestone * steps_per_epoch - 1 for milestone in how.milestones]
-            return keras.optimizers.schedules.PiecewiseConstantDecay(last_steps, list(how.rates or tenths))
-    return how.learning_rate
-
-
-def _cosine(learning_rate: float, steps: int, warmup_steps: int) -> Any:
-    """Down to 0 over `steps`, after a linear rise over `warmup_steps`."""
-    if not warmup_steps:
-        return keras.optimizers.schedules.CosineDecay(learning_rate, steps)
-    return keras.optimizers.schedules.CosineDecay(
-        0.0, max(1, steps - warmup_steps), warmup_target=learning_rate, warmup_steps=warmup_steps
-    )
+def _learning_rate(hparams: HParams, steps_per_epoch: int) -> Any:
+    """A number, or a `keras.optimizers.schedules.LearningRateSchedule`."""
+    schedules = keras.optimizers.schedules
+    match hparams.schedule:
+        case "cosine":  # down to 0, after a linear rise
+            steps, warmup = hparams.epochs * steps_per_epoch, hparams.warmup_epochs * steps_per_epoch
+            if not warmup:
+                return schedules.CosineDecay(hparams.learning_rate, steps)
+            return schedules.CosineDecay(
+                0.0, max(1, steps - warmup), warmup_target=hparams.learning_rate, warmup_steps=warmup
+            )
+        case "multistep" if hparams.milestones:
+            tenths = accumulate([hparams.learning_rate, *hparams.milestones], lambda rate, _: rate / 10)
+            # Each of Keras's pieces includes its boundary: the last step before the milestone.
+            last_steps = [milestone * steps_per_epoch - 1 for milestone in hparams.milestones]
+            return schedules.PiecewiseConstantDecay(last_steps, list(hparams.rates or tenths))
+    return hparams.learning_rate

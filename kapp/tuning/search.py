@@ -1,90 +1,86 @@
-"""A search under way: hands out trials, takes their scores, loses none and counts none twice."""
+"""A search: sends trials to workers and takes their results; no trial is lost or counted twice."""
 
+import dataclasses
 import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Literal
 
-from kapp.runs import Run
-from kapp.sweeps import Sweep, Trial, best
-from kapp.tuning.oracle import Oracle, Proposal, new_trial
-from kapp.words import duration
+from kapp.progress import duration
+from kapp.records import Setting, Trial
+from kapp.run_folder import Run
+from kapp.sweep_folder import Sweep, best_trial
+from kapp.tuning.oracle import Oracle
 
-TRIES = 3  # of a trial whose process ended or that failed in an unforeseen way
-BROKEN_IN_A_ROW = 3  # such trials, after which the fault isn't theirs
+MAX_ATTEMPTS = 3  # of a trial whose process ends, or that fails with an unexpected error
+MAX_CONSECUTIVE_CRASHES = 3  # of trials; then the cause isn't in their settings
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What became of a trial.
+class TrialResult:
+    """How a trial ended; its fields are those of `Trial`.
 
     Args:
-        status: finished; failed: its settings don't train; broken: anything else went wrong.
-        score: the best validation accuracy.
-        message: why it failed.
+        status: failed: its settings can't be trained; crashed: any other error.
+        score: the best validation accuracy, of a finished trial.
+        message: why it failed or crashed.
     """
 
-    status: str
+    status: Literal["finished", "failed", "crashed"]
     score: float | None = None
     best_epoch: float | None = None
     seconds: float | None = None
     parameters: int | None = None
     network: str | None = None
-    config: dict[str, Any] = field(default_factory=dict)
+    config: dict[str, Setting] = field(default_factory=dict)
     message: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.status == "finished" and self.score is None:
+            raise ValueError("a finished trial has a score")
 
 
 class Search:
-    """Shared by the threads that speak with the workers, one a worker.
+    """A search that the threads of several workers share.
 
     Args:
-        sweep: holds each trial from the moment it's handed out; what it holds of an earlier process is gone
-            on with.
-        oracle: new; it is brought to where the sweep stands.
-        epochs: of a whole training.
-        trials: how many there will be, as far as that is known.
-        include_default: trial 0 is of the recipe's own settings.
+        sweep: the folder, with the trials of an earlier process where there are any.
+        oracle: new; it is restored to the trials of `sweep`.
     """
 
-    def __init__(
-        self,
-        sweep: Sweep,
-        oracle: Oracle,
-        *,
-        epochs: int,
-        trials: int | None,
-        include_default: bool,
-    ):
-        self._sweep, self._oracle, self._epochs = sweep, oracle, epochs
-        self._planned, self._include_default = trials, include_default
-        self.trials = sweep.trials()
-        missing = oracle.restore(self.trials)
-        self.trials = sorted([*self.trials, *missing], key=lambda trial: trial.number)
+    def __init__(self, sweep: Sweep, oracle: Oracle):
+        oracle.restore(sweep.trials())
+        self.trials = oracle.trials
+        self.failure: str | None = None  # why the search can't continue
+        self._sweep, self._oracle = sweep, oracle
         self._waiting = [trial for trial in self.trials if trial.status == "running"]
-        for trial in missing:
-            trial.epochs = trial.epochs or epochs
-        self._running: dict[str, Trial] = {}
-        self._tries: Counter[int] = Counter()
-        self._broken = 0
+        self._running: dict[str, Trial] = {}  # by worker
+        self._attempts: Counter[int] = Counter()
+        self._crashes = 0
         self._changed = threading.Condition()
-        self._began = time.monotonic() - max((t.told or t.asked for t in self.trials), default=0.0)
-        self._counted_from = (self._elapsed(), self._ended())
+        self._start = time.monotonic() - max((t.ended_at or t.created_at for t in self.trials), default=0.0)
+        self._start_of_rate = (self._elapsed(), self._ended())
         self._stopped = False
-        self.failure: str | None = None  # why the search can't go on
-        if not self._waiting and isinstance(first := self._next(), Trial):  # so that it knows if it has ended
-            self._waiting.append(first)
+        if not self._waiting and isinstance(trial := self._create_trial(), Trial):
+            self._waiting.append(trial)  # otherwise `ended` is true from the start
 
-    def ask(self, worker: str, here: Callable[[], bool] = lambda: True) -> Trial | None:
-        """The next trial for `worker`, as soon as there's one; None: the search has ended, or who asked isn't
-        `here` any more: another has come in its place, and then it was told to be `lost`."""
+    def next_trial(self, worker: str, is_connected: Callable[[], bool] = lambda: True) -> Trial | None:
+        """The next trial for `worker`, as soon as there is one.
+
+        Args:
+            is_connected: whether this connection is still the worker's; `release` wakes a call to check it.
+
+        Returns:
+            A trial; None: the search has ended, or the connection has.
+        """
         with self._changed:
-            if here():
-                self._take_back(worker)
-            while self.failure is None and here():
-                trial = self._next()
+            if is_connected():
+                self._release(worker)
+            while self.failure is None and is_connected():
+                trial = self._waiting.pop(0) if self._waiting else self._create_trial()
                 if isinstance(trial, Trial):
                     trial.worker = worker
                     self._running[worker] = trial
@@ -96,130 +92,108 @@ class Search:
             self._changed.notify_all()
             return None
 
-    def tell(self, worker: str, number: int, outcome: Outcome) -> None:
-        """`worker` ended trial `number`; nothing is counted that isn't its trial any more."""
+    def end_trial(self, worker: str, number: int, result: TrialResult) -> None:
+        """Take the result of trial `number`, unless the trial isn't `worker`'s any more."""
         with self._changed:
             trial = self._running.get(worker)
             if trial is None or trial.number != number:
                 return
-            if outcome.status == "broken":
-                self._take_back(worker, outcome)
+            if result.status == "crashed":
+                self._release(worker, result.message)
                 return
-            self._broken = 0
+            self._crashes = 0
             del self._running[worker]
-            self._end(trial, outcome)
+            self._end(trial, result)
 
-    def lost(self, worker: str) -> None:
-        """`worker` is gone: what it trained is handed out again."""
+    def release(self, worker: str) -> None:
+        """Make the trial of `worker`, which has ended, free for another."""
         with self._changed:
-            self._take_back(worker)
+            self._release(worker)
             self._changed.notify_all()
 
     def fail(self, why: str) -> None:
-        """End the search: it can't go on."""
+        """End the search with an error."""
         with self._changed:
             self.failure = self.failure or why
             self._changed.notify_all()
 
     def wait(self, seconds: float) -> bool:
-        """Wait for `seconds` at most; returns whether the search has ended."""
+        """Wait for `seconds` at most; return whether the search has ended."""
         with self._changed:
             self._changed.wait(seconds)
             return self.failure is not None or self.ended
 
     @property
     def ended(self) -> bool:
-        """Whether every trial there will be has ended."""
+        """Whether all trials have ended, and the oracle proposes no other."""
         return not self._running and not self._waiting and self._stopped
 
-    def _next(self) -> Trial | str:
-        """A trial that was taken back, a new one, or "wait" or "stop"."""
-        if self._waiting:
-            return self._waiting.pop(0)
-        proposal = self._oracle.ask()
-        if not isinstance(proposal, Proposal):
-            self._stopped = proposal == "stop"
-            return proposal
-        trial = new_trial(len(self.trials), proposal, self.trials, self._epochs)
-        trial.default = trial.default or (self._include_default and trial.number == 0)
-        trial.asked = self._elapsed()
-        self.trials.append(trial)
+    def _create_trial(self) -> Trial | str:
+        trial = self._oracle.create_trial()
+        if isinstance(trial, Trial):
+            trial.created_at = self._elapsed()
+        else:
+            self._stopped = trial == "stop"
         return trial
 
-    def _take_back(self, worker: str, outcome: Outcome | None = None) -> None:
-        """What `worker` trained is for another, or failed where that was its last try."""
+    def _release(self, worker: str, message: str | None = None) -> None:
+        """Queue the trial of `worker` again, or fail it after its last attempt."""
         trial = self._running.pop(worker, None)
         if trial is None:
             return
-        self._tries[trial.number] += 1
-        if self._tries[trial.number] < TRIES:
+        self._attempts[trial.number] += 1
+        if self._attempts[trial.number] < MAX_ATTEMPTS:
             self._waiting.append(trial)
-            why = outcome.message if outcome else f"worker {worker} ended"
+            why = message or f"worker {worker} ended"
             print(f"trial {trial.number}: {why}; it is run again", file=sys.stderr, flush=True)
         else:
-            why = (outcome and outcome.message) or f"its process ended {TRIES} times"
-            self._end(trial, Outcome("failed", message=why))
-            self._broken += 1
-            if self._broken == BROKEN_IN_A_ROW:
+            message = message or f"its process ended {MAX_ATTEMPTS} times"
+            self._end(trial, TrialResult("failed", message=message))
+            self._crashes += 1
+            if self._crashes == MAX_CONSECUTIVE_CRASHES:
                 self.failure = (
-                    f"{self._broken} trials in a row broke, the last: {why} "
-                    f"See {self._sweep.folder}; the same command goes on with the next."
+                    f"{self._crashes} trials in a row crashed, the last: {message} "
+                    f"See {self._sweep.folder}; the same command resumes with the next trial."
                 )
         self._changed.notify_all()
 
-    def _end(self, trial: Trial, outcome: Outcome) -> None:
-        trial.status, trial.score = outcome.status, outcome.score
-        trial.best_epoch, trial.seconds, trial.message = outcome.best_epoch, outcome.seconds, outcome.message
-        trial.parameters, trial.network, trial.config = outcome.parameters, outcome.network, outcome.config
-        trial.place, trial.started, trial.told = self._ended(), len(self.trials), self._elapsed()
-        self._sweep.write_trial(trial)  # before the oracle: what isn't on disk isn't counted
-        self._oracle.tell(trial.number, trial.score)
-        self._forget_networks()
-        self._say(trial)
+    def _end(self, trial: Trial, result: TrialResult) -> None:
+        for each in dataclasses.fields(result):
+            setattr(trial, each.name, getattr(result, each.name))
+        trial.end_order, trial.started, trial.ended_at = self._ended(), len(self.trials), self._elapsed()
+        self._sweep.write_trial(trial)  # before the oracle has the score, so that a resumed search has it too
+        self._oracle.end_trial(trial.number, trial.score)
+        self._delete_weights()
+        self._print(trial)
         self._changed.notify_all()
 
-    def _forget_networks(self) -> None:
-        """Keep the best trial's network alone; hyperband may go on with any, until the end."""
-        leader = best(self.trials)
-        if any(trial.epochs != self._epochs for trial in self.trials) or leader is None:
+    def _delete_weights(self) -> None:
+        """Keep the network of the best trial alone, but all of hyperband, which may continue any trial."""
+        best = best_trial(self.trials)
+        if any(trial.epochs != self._oracle.epochs for trial in self.trials) or best is None:
             return
         for trial in self.trials:
             folder = self._sweep.run_folder(trial.run)
-            if trial.place is not None and trial is not leader and (folder / "config.json").is_file():
-                Run(folder).forget_network()
+            if trial.end_order is not None and trial is not best and (folder / "config.json").is_file():
+                Run(folder).delete_weights()
 
-    def _say(self, trial: Trial) -> None:
-        """A line a trial, with the time left."""
-        leader = best(self.trials)
-        how = (
-            f"{trial.score:.1%} of validation images"
-            if trial.score is not None
-            else f"failed: {trial.message}"
-        )
-        ahead = f", best {leader.score:.1%} (trial {leader.number})" if leader and leader.score else ""
-        of, left = "", ""
-        if self._planned:
-            since, ended = self._counted_from
-            a_trial = (self._elapsed() - since) / max(1, self._ended() - ended)
-            of, left = f" of {self._planned}", f", {duration(a_trial * (self._planned - self._ended()))} left"
-        print(f"trial {trial.number}: {how}{ahead}; {self._ended()}{of} ended{left}", flush=True)
+    def _print(self, trial: Trial) -> None:
+        """Print the result of a trial and the time left."""
+        best, planned, ended = best_trial(self.trials), self._oracle.max_trials, self._ended()
+        failed, score = f"failed: {trial.message}", f"{trial.score or 0:.1%} of validation images"
+        line = f"trial {trial.number}: {failed if trial.score is None else score}"
+        if best and best.score:
+            line += f", best {best.score:.1%} (trial {best.number})"
+        if planned:
+            start, ended_before = self._start_of_rate
+            seconds_per_trial = (self._elapsed() - start) / max(1, ended - ended_before)
+            line += f"; {ended} of {planned} ended, {duration(seconds_per_trial * (planned - ended))} left"
+        else:
+            line += f"; {ended} ended"
+        print(line, flush=True)
 
     def _ended(self) -> int:
-        return sum(trial.place is not None for trial in self.trials)
+        return sum(trial.end_order is not None for trial in self.trials)
 
     def _elapsed(self) -> float:
-        return time.monotonic() - self._began
-
-
-def outcome_of(told: Mapping[str, Any]) -> Outcome:
-    """An outcome that came over a connection.
-
-    Raises:
-        TypeError, ValueError: it isn't one.
-    """
-    outcome = Outcome(**told)
-    if outcome.status not in ("finished", "failed", "broken") or (
-        outcome.status == "finished" and not isinstance(outcome.score, float | int)
-    ):
-        raise ValueError("not an outcome")
-    return outcome
+        return time.monotonic() - self._start

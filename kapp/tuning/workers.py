@@ -1,17 +1,15 @@
-"""The processes that train trials, and how they speak with the one that hands them out.
+"""Worker processes, which train trials, and the server that sends them the trials.
 
-A line of JSON each way over TCP. What a worker receives are numbers and names: never code, files, or settings
-beyond those that its own command line searches. A worker that is killed, or whose machine is gone, ends its
-connection, and that is how its trial is known to be free again.
+Both sides send JSON, one message per line, over TCP: numbers and names, never code or files. The connection
+of a worker ends with its process or its machine; its trial is free again then.
 
-    worker                                  oracle
+    worker                                  server
     {"hello": NAME, "sweep": DIGEST}        {"welcome": true} or {"refused": WHY}
-    {"ask": true}                           {"trial": 4, "values": {...}, ...} or {"end": true}
-    {"tell": 4, "outcome": {...}}           {"told": true}
+    {"next": true}                          {"trial": {"number": 4, "values": {...}, ...}} or {"end": true}
+    {"result": {...}, "number": 4}          {"saved": true} or {"end": true}
 """
 
 import contextlib
-import dataclasses
 import ipaddress
 import json
 import os
@@ -25,38 +23,38 @@ from pathlib import Path
 from queue import Queue
 from typing import Any
 
-from kapp.errors import Failure, WrongValue
-from kapp.files import make_folder
-from kapp.sweeps import Trial
-from kapp.tuning.search import Outcome, Search, outcome_of
+from kapp import records
+from kapp.errors import ConfigError, KappError
+from kapp.fileio import make_folder
+from kapp.records import Trial
+from kapp.tuning.search import Search, TrialResult
 
-LONGEST = 1 << 20  # bytes of a line
-PATIENCE = 600.0  # seconds that a worker looks for an oracle whose machine may still train the teacher
-HELLO = 10.0  # seconds in which a connection must say who it is
-SENT = ("number", "values", "epochs", "run", "default")  # what a worker needs to know of a trial
+MAX_LINE_BYTES = 1 << 20
+CONNECT_SECONDS = 600.0  # that a worker waits for an oracle: its machine may still train the teacher
+HELLO_SECONDS = 10.0  # that the server waits for a worker's name
 
 
-def address(given: str | None, open_to_network: bool) -> tuple[str, int]:
-    """The host and port of `given`, as HOST:PORT; without one, a free port of this machine alone.
+def parse_address(address: str | None, open_to_network: bool) -> tuple[str, int]:
+    """The host and port of HOST:PORT; of None, a free port that this machine alone reaches.
 
     Raises:
-        WrongValue: no address, or one that other machines reach and `open_to_network` doesn't allow.
+        ConfigError: no address, or one that other machines reach although `open_to_network` is false.
     """
-    if given is None:
+    if address is None:
         return "127.0.0.1", 0
-    host, colon, port = given.rpartition(":")
+    host, colon, port = address.rpartition(":")
     if not (colon and host and port.isdecimal() and 0 < int(port) < 65536):
-        raise WrongValue(f"--oracle is {given!r}: it must be HOST:PORT, such as 127.0.0.1:5000.")
-    if not (open_to_network or _loopback(host.strip("[]"))):
-        raise WrongValue(
-            f"--oracle {given} is open to other machines, and the oracle asks nobody who they are: whoever "
-            "reaches the port can take trials and send scores. In a network you trust, add "
-            "--open-to-network; otherwise use 127.0.0.1, and an SSH tunnel between machines."
+        raise ConfigError(f"--oracle is {address!r}: it must be HOST:PORT, such as 127.0.0.1:5000.")
+    if not (open_to_network or _is_loopback(host.strip("[]"))):
+        raise ConfigError(
+            f"--oracle {address} is open to other machines, and the oracle does not authenticate workers: "
+            "every process that reaches the port can take trials and send scores. In a network you trust, "
+            "add --open-to-network; otherwise use 127.0.0.1, and an SSH tunnel between machines."
         )
     return host.strip("[]"), int(port)
 
 
-def _loopback(host: str) -> bool:
+def _is_loopback(host: str) -> bool:
     if host == "localhost":
         return True
     try:
@@ -66,29 +64,29 @@ def _loopback(host: str) -> bool:
 
 
 class Server:
-    """Speaks for `search` with every worker that connects, one thread each.
+    """Serves the trials of `search` to the workers that connect, one thread each.
 
     Args:
-        at: host and port; port 0 is any that's free.
-        sweep: the digest of what is searched: a worker of another search is refused.
+        at: host and port; port 0 is any free one.
+        digest: of the sweep; a worker of another sweep is refused.
 
     Raises:
-        Failure: nothing can listen there.
+        KappError: the address can't be used.
     """
 
-    def __init__(self, search: Search, at: tuple[str, int], sweep: str):
-        self._search, self._digest = search, sweep
+    def __init__(self, search: Search, at: tuple[str, int], digest: str):
+        self._search, self._digest = search, digest
         try:
             family = socket.AF_INET6 if ":" in at[0] else socket.AF_INET
             self._socket = socket.create_server(at, family=family)
         except OSError as error:
-            raise Failure(f"cannot listen at {at[0]}:{at[1]}: {error.strerror or error}.") from error
+            raise KappError(f"cannot listen at {at[0]}:{at[1]}: {error.strerror or error}.") from error
         self.address = "{}:{}".format(*self._socket.getsockname()[:2])
         self._current: dict[str, socket.socket] = {}
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
-        """Let the workers hear that the search has ended, and listen no more."""
+        """Stop listening; wait until the workers have received the end of the search."""
         self._socket.close()
         until = time.monotonic() + 3
         while self._current and time.monotonic() < until:
@@ -104,89 +102,92 @@ class Server:
 
     def _serve(self, connection: socket.socket) -> None:
         name = ""
-        with connection, contextlib.suppress(OSError, ValueError, KeyError, TypeError, EOFError):
-            _notice_death(connection)
+        with connection, contextlib.suppress(OSError, ValueError, KeyError, TypeError, EOFError, KappError):
+            _enable_keepalive(connection)
             lines = connection.makefile("rb")
-            connection.settimeout(HELLO)
+            connection.settimeout(HELLO_SECONDS)
             hello = _receive(lines)
             connection.settimeout(None)
             if hello["sweep"] != self._digest:
-                why = "the oracle searches another sweep: give the worker the same command, on the same data"
+                why = "the oracle has another sweep: start the worker with the same command, on the same data"
                 return _send(connection, {"refused": why})
             name = str(hello["hello"])[:40]
             self._replace(name, connection)
             try:
                 _send(connection, {"welcome": True})
                 while True:
-                    _send(connection, self._answer(name, connection, _receive(lines)))
+                    _send(connection, self._reply(name, connection, _receive(lines)))
             finally:
                 if self._current.get(name) is connection:
                     del self._current[name]
-                    self._search.lost(name)
+                    self._search.release(name)
 
     def _replace(self, name: str, connection: socket.socket) -> None:
-        """A worker that is back under its name takes the place of its dead connection."""
+        """Make `connection` that of worker `name`, and end an earlier one."""
         before, self._current[name] = self._current.get(name), connection
         if before is not None:
-            self._search.lost(name)  # wakes a thread that still asks for it, and finds it gone
+            self._search.release(name)  # also wakes the earlier connection's thread, which ends
             with contextlib.suppress(OSError):
                 before.shutdown(socket.SHUT_RDWR)
 
-    def _answer(self, name: str, connection: socket.socket, request: dict[str, Any]) -> dict[str, Any]:
-        told = (int(request["tell"]), outcome_of(request["outcome"])) if "tell" in request else None
+    def _reply(self, name: str, connection: socket.socket, message: dict[str, Any]) -> dict[str, Any]:
+        result = None
+        if "result" in message:
+            result = records.from_json(TrialResult, message["result"], "the result")
         try:
-            if told:
-                self._search.tell(name, *told)
-                return {"told": True}
-            trial = self._search.ask(name, here=lambda: self._current.get(name) is connection)
-        except Exception as error:  # the sweep's files can't be written, say: nobody can go on
+            if result is not None:
+                self._search.end_trial(name, int(message["number"]), result)
+                return {"saved": True}
+            trial = self._search.next_trial(name, lambda: self._current.get(name) is connection)
+        except Exception as error:  # such as a full disk: no worker can continue
             self._search.fail(str(error) or repr(error))
             return {"end": True}
-        held = trial and {key: value for key, value in dataclasses.asdict(trial).items() if key in SENT}
-        return {"trial": held} if held else {"end": True}
+        return {"trial": records.to_json(trial)} if trial else {"end": True}
 
 
-def work(name: str, at: tuple[str, int], sweep: str, train: Callable[[Trial], Outcome]) -> None:
-    """Train what the oracle at `at` hands out until the search has ended.
+def work(name: str, at: tuple[str, int], digest: str, train: Callable[[Trial], TrialResult]) -> None:
+    """Train the trials of the server at `at` until the search has ended, as worker `name`.
 
-    The process ends when the oracle does, in the midst of a trial too: its run folder goes on from there.
+    This process ends with the server, also within a trial; the run folder keeps the epochs so far.
 
     Raises:
-        WrongValue: the oracle searches something else.
-        Failure: there is no oracle.
+        ConfigError: the server has another sweep than that of `digest`.
+        KappError: there is no server, or a trial crashed.
     """
     connection = _connect(at)
-    answers: Queue[dict[str, Any]] = Queue()
-    threading.Thread(target=_listen, args=(connection, answers), daemon=True).start()
+    replies: Queue[dict[str, Any]] = Queue()
+    threading.Thread(target=_listen, args=(connection, replies), daemon=True).start()
 
-    def say(**message: Any) -> dict[str, Any]:
+    def send(**message: Any) -> dict[str, Any]:
         with contextlib.suppress(BrokenPipeError, ConnectionError):  # the listener ends the process
             _send(connection, message)
-        return answers.get()
+        return replies.get()
 
-    welcome = say(hello=name, sweep=sweep)
+    welcome = send(hello=name, sweep=digest)
     if "refused" in welcome:
-        raise WrongValue(f"--oracle {at[0]}:{at[1]}: {welcome['refused']}.")
-    while "end" not in (job := say(ask=True)):
-        trial = Trial(**job["trial"])
-        outcome = train(trial)
-        told = say(tell=trial.number, outcome=dataclasses.asdict(outcome))
-        if "end" in told:  # the oracle couldn't take it down
-            break
-        if outcome.status == "broken":
-            raise Failure(f"trial {trial.number}: {outcome.message}")
+        raise ConfigError(f"--oracle {at[0]}:{at[1]}: {welcome['refused']}.")
+    while "end" not in (reply := send(next=True)):
+        trial = records.from_json(Trial, reply["trial"], "the trial")
+        result = train(trial)
+        if "end" in send(result=records.to_json(result), number=trial.number):
+            break  # it couldn't be saved
+        if result.status == "crashed":
+            raise KappError(f"trial {trial.number}: {result.message}")
     connection.close()
 
 
-def local(command: Sequence[str], count: int, search: Search, logs: Path) -> None:
-    """Keep `count` workers of this machine going, each the process `command --worker here-N`, until the
-    search has ended. Where there are several, each writes to a file in `logs`.
+def run_local(command: Sequence[str], count: int, search: Search, logs: Path) -> None:
+    """Run `count` workers on this machine until the search has ended, and restart those that end.
+
+    Args:
+        command: of a worker, without its `--worker here-N`.
+        logs: folder for the workers' output, where there are several.
 
     Raises:
-        Failure: the search can't go on.
+        KappError: the search can't continue.
     """
     running: dict[str, subprocess.Popen] = {}
-    quick_ends = 0
+    restarts = 0
     try:
         while not search.wait(0.5):
             for name in (f"here-{i}" for i in range(1, count + 1)):
@@ -194,12 +195,12 @@ def local(command: Sequence[str], count: int, search: Search, logs: Path) -> Non
                 if process is not None and process.poll() is None:
                     continue
                 if process is not None:
-                    if process.returncode == 2:  # refused: nobody will do better
+                    if process.returncode == 2:  # its settings are refused, as another worker's would be
                         search.fail(f"worker {name} ended with a wrong value, above.")
                         break
-                    quick_ends += 1
-                    if quick_ends > 10 + 2 * sum(trial.place is not None for trial in search.trials):
-                        search.fail(f"worker {name} ends again and again (status {process.returncode}).")
+                    restarts += 1
+                    if restarts > 10 + 2 * sum(trial.end_order is not None for trial in search.trials):
+                        search.fail(f"worker {name} ends repeatedly (status {process.returncode}).")
                         break
                 running[name] = _start(
                     [*command, "--worker", name], logs / f"{name}.log" if count > 1 else None
@@ -211,10 +212,10 @@ def local(command: Sequence[str], count: int, search: Search, logs: Path) -> Non
     finally:
         for process in running.values():
             if process.poll() is None:
-                process.kill()  # a run folder may be left at any moment
+                process.kill()
                 process.wait()
     if search.failure:
-        raise Failure(search.failure)
+        raise KappError(search.failure)
 
 
 def _start(command: Sequence[str], log: Path | None) -> subprocess.Popen:
@@ -226,45 +227,45 @@ def _start(command: Sequence[str], log: Path | None) -> subprocess.Popen:
 
 
 def _connect(at: tuple[str, int]) -> socket.socket:
-    began, said = time.monotonic(), False
+    start, printed = time.monotonic(), False
     while True:
         try:
-            connection = socket.create_connection(at, timeout=HELLO)
+            connection = socket.create_connection(at, timeout=HELLO_SECONDS)
             connection.settimeout(None)
-            _notice_death(connection)
+            _enable_keepalive(connection)
             return connection
         except OSError as error:
-            if time.monotonic() - began > PATIENCE:
+            if time.monotonic() - start > CONNECT_SECONDS:
                 why = error.strerror or error
-                raise Failure(
+                raise KappError(
                     f"there is no oracle at {at[0]}:{at[1]} ({why}). Start its command first."
                 ) from error
-            if not said:
+            if not printed:
                 print(f"waiting for the oracle at {at[0]}:{at[1]}", flush=True)
-                said = True
+                printed = True
             time.sleep(0.5)
 
 
-def _listen(connection: socket.socket, answers: Queue) -> None:
+def _listen(connection: socket.socket, replies: Queue) -> None:
     lines = connection.makefile("rb")
     try:
         last = False
         while not last:
             message = _receive(lines)
             last = "end" in message or "refused" in message
-            answers.put(message)
+            replies.put(message)
     except (OSError, ValueError, EOFError):
         print(
-            "kapp: the oracle is gone, or another worker has come under this one's name. The same commands "
-            "go on from here.",
+            "kapp: the connection to the oracle ended: its process did, or another worker has this one's "
+            "name. The same commands resume.",
             file=sys.stderr,
             flush=True,
         )
-        os._exit(1)  # also out of the middle of a training
+        os._exit(1)  # also within a training
 
 
-def _notice_death(connection: socket.socket) -> None:
-    """Have the system ask an idle connection for signs of life: a machine switched off says no goodbye."""
+def _enable_keepalive(connection: socket.socket) -> None:
+    """Make an idle connection end where the other machine is switched off."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, seconds in (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3)):
         if hasattr(socket, option):
@@ -276,7 +277,7 @@ def _send(connection: socket.socket, message: dict[str, Any]) -> None:
 
 
 def _receive(lines: Any) -> dict[str, Any]:
-    line = lines.readline(LONGEST)
+    line = lines.readline(MAX_LINE_BYTES)
     if not line.endswith(b"\n"):
         raise EOFError("the connection ended")
     message = json.loads(line)

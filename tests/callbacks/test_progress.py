@@ -14,7 +14,7 @@ LOGS = {
 }
 
 
-def test_a_line_an_epoch_with_the_time_left():
+def test_a_line_per_epoch_with_the_time_left():
     stream = io.StringIO()
     progress = Progress(3, 10, "linear_3", stream)
     for epoch in range(1, 3):

@@ -24,7 +24,7 @@ import pytest
         ("--dataset npz:/nowhere.npz", "there is no file '/nowhere.npz'"),
         ("--data-dir /nowhere", "there is no folder '/nowhere'"),
         ("--warmup-epochs 3", "--warmup-epochs goes with --schedule cosine"),
-        ("--limit-train 8", "--limit-train is 8: it must be at least one batch"),
+        ("--train-images 8", "--train-images is 8: it must be at least one batch"),
     ],
 )
 def test_a_wrong_value_is_refused_in_one_line_before_anything_is_written(kapp, tmp_path, arguments, message):
@@ -61,7 +61,7 @@ def test_an_output_folder_that_holds_something_else(kapp, tmp_path, tiny_npz):
     (tmp_path / "notes.txt").write_text("mine")
     done = kapp("train", "--dataset", f"npz:{tiny_npz}", "--out", ".", "--overwrite")
     assert done.returncode == 2
-    assert "holds files but no run" in done.stderr
+    assert "contains files but no run" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
@@ -79,7 +79,7 @@ def test_files_that_are_damaged_or_unfit(kapp, tmp_path, tiny_npz):
         (1, "cut.npz is damaged or no .npz file", "--dataset", "npz:cut.npz", "--no-baseline"),
         (2, r"x_train is uint8 \(30, 64\): images must be", "--dataset", "npz:flat.npz", "--no-baseline"),
         (2, "less than one batch, --batch-size 500", *fit, "--batch-size", 500),
-        (2, "seven.keras knows 7 classes, the data set has 3", *fit, "--teacher", "seven.keras"),
+        (2, "seven.keras has 7 classes, the data set has 3", *fit, "--teacher", "seven.keras"),
     ):
         teacher = () if "--teacher" in arguments else ("--teacher", "seven.keras")
         done = kapp("distill", *teacher, *arguments)
@@ -113,7 +113,7 @@ def test_what_is_refused_loses_nothing_and_blocks_nothing(kapp, tmp_path, tiny_n
         np.savez(tmp_path / "good.npz", **{**held, "x_test": 255 - held["x_test"]})
     other_data = kapp("train", *small, "--dataset", "npz:good.npz")
     assert other_data.returncode == 2
-    assert "holds another run (data_sha256" in other_data.stderr
+    assert "contains another run (data_sha256" in other_data.stderr
 
 
 def test_no_network(kapp, tmp_path):

@@ -1,12 +1,20 @@
-"""Bad input to a sweep: one clear line, exit status 2, nothing written."""
+"""Wrong input to a sweep: one clear line, exit status 2, nothing written."""
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
-from kapp.errors import WrongValue
+from kapp import cli
+from kapp.errors import ConfigError
 from kapp.recipes import sweep
+from kapp.sweep_folder import Sweep
+
+
+def parse(words: str) -> sweep.Config:
+    recipe, *flags = words.split()
+    return cli.parse(sweep.CONFIGS[recipe], flags)
 
 
 @pytest.mark.parametrize(
@@ -18,7 +26,7 @@ from kapp.recipes import sweep
             "unknown --search of train 'learning_rte'. Did you mean 'learning_rate'?",
         ),
         ("train --search label_weight", "unknown --search of train 'label_weight'"),
-        ("train --range learning_rate=1", "it must be like learning_rate=LOW:HIGH"),
+        ("train --search-range learning_rate=1", "it must be like learning_rate=LOW:HIGH"),
         (
             "train --learning-rate 0.1 --search learning_rate",
             "--learning-rate fixes what --search learning_rate",
@@ -35,57 +43,63 @@ def test_a_wrong_value_is_refused_in_one_line_before_anything_is_written(kapp, t
 
 
 @pytest.mark.parametrize(
-    ("kind", "settings", "message"),
+    ("words", "message"),
     [
-        (sweep.Train, {"trials": 0}, "--trials is 0: it must be at least 1"),
-        (sweep.Train, {"workers": 0}, "--workers is 0: it must be at least 1"),
-        (sweep.Train, {"validation": 0}, "a sweep chooses by validation images"),
-        (sweep.Train, {"tuner": "hyperband", "epochs": 2}, "--epochs is 2, but hyperband trains many trials"),
-        (sweep.Train, {"budget": "10M"}, "--budget goes with --search layers or widths"),
-        (sweep.Train, {"budget": "ten", "search": ("widths",)}, "--budget is 'ten'"),
-        (sweep.Train, {"search": ("widths",), "model": "conv_1"}, "conv_1 isn't a network of"),
-        (sweep.Distill, {"search": ("temperature",)}, "and only kl has a temperature"),
-        (sweep.Train, {"rates": (0.1, 0.01), "milestones": (1,), "schedule": "multistep",
-                       "search": ("learning_rate",)}, "--rates are the learning rates"),
-        (sweep.Train, {"worker": "a"}, "--worker needs --oracle HOST:PORT"),
-        (sweep.Train, {"oracle": "5000"}, "--oracle is '5000': it must be HOST:PORT"),
-        (sweep.Train, {"oracle": "127.0.0.1:99999"}, "it must be HOST:PORT"),
-        (sweep.Train, {"oracle": "0.0.0.0:5000"}, "is open to other machines"),
-        (sweep.Train, {"oracle": "somewhere.example:5000"}, "add --open-to-network"),
-        (sweep.Train, {"coordinator": "a:1", "process": "0/2"}, "share its trials: --workers on one machine"),
-        (sweep.Transfer, {"target": ("shapes:near", "shapes:far")}, "a sweep has one"),
+        ("train --trials 0", "--trials is 0: it must be at least 1"),
+        ("train --workers 0", "--workers is 0: it must be at least 1"),
+        ("train --validation-images 0", "a sweep selects by validation images"),
+        ("train --tuner hyperband --epochs 2", "--epochs is 2, but hyperband trains many trials"),
+        ("train --budget 10M", "--budget goes with --search layers or widths"),
+        ("train --budget ten --search widths", "--budget is 'ten'"),
+        ("train --search widths --model conv_1", "conv_1 isn't a network of"),
+        ("distill --search temperature", "and only kl has a temperature"),
+        ("train --rates 0.1 0.01 --milestones 1 --schedule multistep --search learning_rate",
+         "--rates are the learning rates"),
+        ("train --worker a", "--worker needs --oracle HOST:PORT"),
+        ("train --oracle 5000", "--oracle is '5000': it must be HOST:PORT"),
+        ("train --oracle 127.0.0.1:99999", "it must be HOST:PORT"),
+        ("train --oracle 0.0.0.0:5000", "is open to other machines"),
+        ("train --oracle somewhere.example:5000", "add --open-to-network"),
+        ("train --coordinator a:1 --process-id 0 --num-processes 2", "--workers on one machine"),
+        ("transfer --target shapes:near shapes:far", "a sweep has one"),
     ],
 )  # fmt: skip
-def test_what_is_refused(kind, settings, message):
-    with pytest.raises(WrongValue) as error:
-        kind(**settings).check()
+def test_what_is_refused(words, message):
+    with pytest.raises(ConfigError) as error:
+        parse(words).check()
     assert message in str(error.value)
 
 
 @pytest.mark.parametrize("oracle", ["127.0.0.1:5000", "localhost:5000", "[::1]:5000"])
-def test_this_machine_alone_needs_no_leave(oracle):
-    sweep.Train(oracle=oracle).check()
-    sweep.Train(oracle="0.0.0.0:5000", open_to_network=True).check()
+def test_an_oracle_for_this_machine_alone_needs_no_flag(oracle):
+    parse(f"train --oracle {oracle}").check()
+    parse("train --oracle 0.0.0.0:5000 --open-to-network").check()
 
 
-def test_what_a_flag_fixes_is_not_searched():
-    def names(kind, *arguments: str, **settings) -> list[str]:
-        config = kind(**settings)
-        return [each.name for each in sweep.searched(config, config.base(), arguments)]
+def test_a_value_with_a_flag_is_not_searched():
+    def names(words: str) -> list[str]:
+        return [each.name for each in sweep.searched(parse(words), words.split())]
 
-    assert names(sweep.Train) == ["learning_rate", "momentum", "weight_decay", "dropout"]
-    assert names(sweep.Train, "--momentum=0.8", "--learning-rate", "0.1") == ["weight_decay", "dropout"]
-    assert names(sweep.Distill) == [*names(sweep.Train), "label_weight"]
-    assert names(sweep.Distill, objective="kl")[-1] == "temperature"
-    assert names(sweep.Train, model="all_cnn_c") == ["learning_rate", "momentum", "weight_decay"]
-    with pytest.raises(WrongValue, match="nothing is left to search"):
-        names(sweep.Train, "--learning-rate", "--momentum", "--weight-decay", model="all_cnn_c")
+    assert names("train") == ["learning_rate", "momentum", "weight_decay", "dropout"]
+    assert names("train --momentum=0.8 --learning-rate 0.1") == ["weight_decay", "dropout"]
+    assert names("distill") == [*names("train"), "label_weight"]
+    assert names("distill --distillation-loss kl")[-1] == "temperature"
+    assert names("train --model all_cnn_c") == ["learning_rate", "momentum", "weight_decay"]
+    with pytest.raises(ConfigError, match="nothing is left to search"):
+        names("train --learning-rate 0.1 --momentum 0.9 --weight-decay 0 --model all_cnn_c")
 
 
-def test_without_kerastuner_one_line_says_what_to_install(monkeypatch):
+def test_baselines_are_trained_with_the_best_trial_alone():
+    config = parse("distill --baseline --out mine")
+    assert config.recipe.baseline
+    assert not config.settings.baseline
+    assert config.settings.output.out is None
+
+
+def test_a_missing_kerastuner_is_named_with_its_installation(monkeypatch):
     monkeypatch.setattr("kapp.tuning.oracle.find_spec", lambda name: None)
-    with pytest.raises(WrongValue, match=r"KerasTuner, which isn't installed: pip install 'kapp\[sweep\]'"):
-        sweep.Train().check()
+    with pytest.raises(ConfigError, match=r"KerasTuner, which isn't installed: pip install 'kapp\[sweep\]'"):
+        parse("train").check()
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["distill", "--epoch", "3"]])
@@ -107,19 +121,20 @@ def test_help_and_wrong_flags_need_no_keras(arguments):
         assert "--epochs" in done.stderr
 
 
-def test_a_folder_that_holds_another_sweep_or_something_else(kapp, tmp_path, tiny_npz):
-    small = ("train", "--dataset", f"npz:{tiny_npz}", "--model", "8fc-3fc", "--batch-size", 20, "--epochs", 1)
+def test_folders_with_another_sweep_or_other_files_are_refused(kapp, tmp_path, tiny_npz):
+    small = f"train --dataset npz:{tiny_npz} --model 8fc-3fc --batch-size 20 --epochs 1"
+
+    def refused(out: str, status: int, message: str) -> None:
+        done = kapp("sweep", *small.split(), "--out", out)
+        assert (done.returncode, done.stderr.count("\n")) == (status, 1), done.stderr
+        assert message in done.stderr
+
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "notes.txt").write_text("mine")
-    done = kapp("sweep", *small, "--out", "notes")
-    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert "holds files but no sweep" in done.stderr
-    (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "sweep.json").write_text('{"tuner": "random"}')
-    done = kapp("sweep", *small, "--out", "other")
-    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert "other holds another sweep (tuner: 'random' -> 'bayesian'" in done.stderr
-    (tmp_path / "other" / "sweep.json").write_text("{")
-    done = kapp("sweep", *small, "--out", "other")
-    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
-    assert "sweep.json is damaged" in done.stderr
+    refused("notes", 2, "contains files but no sweep")
+    config = sweep.make_plan(parse(small), small.split()).config
+    with Sweep.open(tmp_path / "other", replace(config, tuner="random")) as other:
+        path = other.folder / "sweep.json"
+    refused("other", 2, "other contains another sweep (tuner: 'random' -> 'bayesian'). Choose")
+    path.write_text("{")
+    refused("other", 1, "sweep.json is damaged")

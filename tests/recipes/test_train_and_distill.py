@@ -5,29 +5,10 @@ import zipfile
 
 import pytest
 
-from kapp.runs import Run
+from kapp.run_folder import Run
+from tests.helpers import RUN_FILES, file_names
 
 SMALL = "--batch-size 20 --epochs 2".split()
-LEFT = {
-    "checkpoints",
-    "config.json",
-    "confusion.csv",
-    "environment.json",
-    "figures",
-    "metrics.csv",
-    "model.keras",
-    "report.md",
-    "result.json",
-}
-RESULT = (
-    "recipe model teachers objective dataset seed backend precision device parameters flops epochs "
-    "batch_size val_accuracy test_accuracy test_interval test_loss calibration_error "
-    "train_images_per_second seconds status"
-).split()
-
-
-def left(folder) -> set[str]:
-    return {path.relative_to(folder).as_posix() for path in folder.iterdir()}
 
 
 @pytest.fixture(scope="module")
@@ -54,15 +35,19 @@ def distilled(tmp_path_factory, tiny_npz):
 def test_a_distillation_leaves_three_runs_with_exactly_these_files(distilled):
     folder, _ = distilled
     mine = Run(folder / "mine")
-    others = {Run(path).config["model"]: Run(path) for path in (folder / "runs").iterdir()}
+    others = {Run(path).config.settings["model"]: Run(path) for path in (folder / "runs").iterdir()}
     assert others.keys() == {"teacher_1", "16fc-3fc"}
     for run in (mine, *others.values()):
-        assert left(run.folder) == LEFT
-        assert left(run.folder / "checkpoints") == set()
-        assert run.result.keys() >= set(RESULT)
-        assert len(run.epochs()) == run.result["epochs"]
-    assert left(mine.folder / "figures") == {"accuracies.png", "accuracy.png", "confusion.png", "loss.png"}
-    assert left(others["teacher_1"].folder / "figures") == {"confusion.png", "curves.png"}
+        assert file_names(run.folder) == RUN_FILES
+        assert file_names(run.folder / "checkpoints") == set()
+        assert len(run.metrics_rows()) == run.result.epochs
+    assert file_names(mine.folder / "figures") == {
+        "accuracies.png",
+        "accuracy.png",
+        "confusion.png",
+        "loss.png",
+    }
+    assert file_names(others["teacher_1"].folder / "figures") == {"confusion.png", "curves.png"}
 
 
 def test_the_distilled_run_holds_the_student_alone(distilled):
@@ -77,10 +62,10 @@ def test_the_distilled_run_holds_the_student_alone(distilled):
 def test_the_run_says_what_was_done(distilled):
     folder, done = distilled
     run = Run(folder / "mine")
-    assert run.result["teachers"] == ["teacher_1"]
-    assert run.result["objective"] == "prob_mse"
-    assert run.result["status"] == "finished"
-    assert list(run.epochs()[0]) == [
+    assert run.result.teachers == ("teacher_1",)
+    assert run.config.settings["distillation_loss"] == "prob_mse"
+    assert run.result.status == "finished"
+    assert list(run.metrics_rows()[0]) == [
         "epoch",
         "loss",
         "accuracy",
@@ -92,19 +77,19 @@ def test_the_run_says_what_was_done(distilled):
         "images_per_second",
         "seconds",
     ]
-    low, high = run.result["test_interval"]
-    assert 0 <= low <= run.result["test_accuracy"] <= high <= 1
+    low, high = run.result.test_interval
+    assert 0 <= low <= run.result.test_accuracy <= high <= 1
     assert run.confusion().to_numpy().sum() == 50
-    assert len(run.config["data_sha256"]) == 64
-    assert run.environment["versions"]["keras"]
-    assert run.environment["data_sha256"] == run.config["data_sha256"]
+    assert len(run.config.data_sha256) == 64
+    assert run.environment.versions["keras"]
+    assert run.environment.data_sha256 == run.config.data_sha256
     assert "| 16fc-3fc" in done.stdout  # the comparison
     assert "report: mine/report.md" in done.stdout
     assert "epoch 2/2" in done.stderr
     assert "left" in done.stderr
 
 
-def test_the_same_command_again_answers_at_once_and_teaches_nobody(distilled, tiny_npz):
+def test_the_same_command_again_trains_nothing(distilled, tiny_npz):
     import os
     import subprocess
     import sys
@@ -114,7 +99,7 @@ def test_the_same_command_again_answers_at_once_and_teaches_nobody(distilled, ti
     words = [sys.executable, "-m", "kapp.recipes.distill", "--config", "mine/config.json"]
     done = subprocess.run(words, cwd=folder, env=os.environ, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("already") == 3
+    assert done.stdout.count("already complete, skipping") == 3
     assert "epoch" not in done.stderr
     assert (folder / "mine" / "report.md").is_file()
 
@@ -126,11 +111,20 @@ def test_a_run_folder_and_a_file_teach_together(distilled, kapp, tmp_path, tiny_
     done = kapp(
         "distill",
         *("--teacher", teacher, folder / "mine" / "model.keras", "--student", "8fc-3fc", "--no-baseline"),
-        *("--objective", "kl", "--temperature", 2, "--label-weight", 0.5, "--ensemble", "probabilities"),
+        *(
+            "--distillation-loss",
+            "kl",
+            "--temperature",
+            2,
+            "--label-weight",
+            0.5,
+            "--ensemble",
+            "probabilities",
+        ),
         *("--dataset", f"npz:{tiny_npz}", "--out", "both", *SMALL),
     )
     assert done.returncode == 0, done.stderr
-    assert Run(tmp_path / "both").result["teachers"] == ["teacher_1", "model"]
+    assert Run(tmp_path / "both").result.teachers == ("teacher_1", "model")
     assert (teacher / "model.keras").read_bytes() == before
     assert not (tmp_path / "runs").exists()  # nobody else was trained
 
@@ -140,7 +134,7 @@ def test_a_distilled_run_teaches_in_its_turn(distilled, kapp, tmp_path, tiny_npz
     teaching = ("--teacher", folder / "mine", "--student", "8fc-3fc", "--no-baseline", *SMALL)
     done = kapp("distill", *teaching, "--dataset", f"npz:{tiny_npz}", "--out", "next")
     assert done.returncode == 0, done.stderr
-    assert Run(tmp_path / "next").result["teachers"] == ["16fc-3fc"]
+    assert Run(tmp_path / "next").result.teachers == ("16fc-3fc",)
 
 
 def test_runs_are_put_side_by_side(distilled, kapp):
@@ -148,9 +142,16 @@ def test_runs_are_put_side_by_side(distilled, kapp):
     runs = [folder / "mine", *sorted((folder / "runs").iterdir())]
     done = kapp("report", "--runs", *runs, "--out", folder / "side")
     assert done.returncode == 0, done.stderr
-    assert left(folder / "side") == {"README.md", "rows.csv", "figures", "runs"}
-    record = {"config.json", "environment.json", "result.json", "metrics.csv", "confusion.csv"}
-    assert all(left(path) == record for path in (folder / "side" / "runs").iterdir())
+    assert file_names(folder / "side") == {"README.md", "rows.csv", "figures", "runs"}
+    record = {
+        "config.json",
+        "environment.json",
+        "result.json",
+        "metrics.csv",
+        "confusion.csv",
+        "predictions.npz",
+    }
+    assert all(file_names(path) == record for path in (folder / "side" / "runs").iterdir())
 
     # The record is enough, and tells nothing of where the runs lay.
     kept = [folder / "side" / "runs" / run.name for run in runs]
@@ -168,5 +169,5 @@ def test_the_catalogue_is_printed(kapp, tmp_path):
 
     done = subprocess.run([sys.executable, "-m", "kapp.models"], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "linear_3: 3-layers, all linear (paper D, table 2)" in done.stdout
+    assert "linear_3: 3-layers, all linear (Ratusznik et al., table 2)" in done.stdout
     assert "10,522,634 parameters (10M reported), 21 MFLOPs an image" in done.stdout

@@ -8,13 +8,13 @@ import keras
 import numpy as np
 import pytest
 
-from kapp.errors import WrongValue
+from kapp.errors import ConfigError
 from kapp.recipes import transfer
-from kapp.runs import Run
-from tests.recipes.test_train_and_distill import LEFT, left
+from kapp.run_folder import Run
+from tests.helpers import RUN_FILES, file_names
 
 NETWORK = "8c-mp-d0.3-8c1x1-3c1x1-gap"
-SMALL = "--batch-size 20 --epochs 2 --head-epochs 3 --scratch-epochs 2 --source-epochs 2".split()
+SMALL = "--batch-size 20 --epochs 2 --probe-epochs 3 --scratch-epochs 2 --source-epochs 2".split()
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def command(*words: object) -> list[str]:
 def transferred(tmp_path_factory, tiny_npz, target):
     folder = tmp_path_factory.mktemp("transferred")
     words = ("--model", NETWORK, "--source", f"npz:{tiny_npz}", "--target", f"npz:{target}", "--out", "mine")
-    words += ("--whole-learning-rate", 0.0005)
+    words += ("--finetune-learning-rate", 0.0005)
     done = subprocess.run(command(*words, *SMALL), cwd=folder, env=os.environ, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return folder, done
@@ -54,42 +54,46 @@ def weights(run: Run) -> dict[str, bytes]:
 
 def trained_on(folder, dataset) -> Run:
     runs = [Run(path) for path in (folder / "runs").iterdir()]
-    return next(run for run in runs if run.result["dataset"] == f"npz:{dataset}")
+    return next(run for run in runs if run.result.dataset == f"npz:{dataset}")
 
 
 def test_a_transfer_leaves_four_runs_with_exactly_these_files(transferred, tiny_npz, target):
     folder, done = transferred
     whole = Run(folder / "mine")
-    head = Run(whole.phase1)
-    assert left(whole.folder) == {*LEFT, "phase1"}
-    assert left(head.folder) == LEFT
-    assert left(whole.folder / "figures") == {"phases.png", "confusion.png"}
-    assert left(head.folder / "figures") == {"curves.png", "confusion.png"}
+    head = Run(whole.linear_probe)
+    assert file_names(whole.folder) == {*RUN_FILES, "linear_probe"}
+    assert file_names(head.folder) == RUN_FILES
+    assert file_names(whole.folder / "figures") == {"phases.png", "confusion.png"}
+    assert file_names(head.folder / "figures") == {"curves.png", "confusion.png"}
     assert len(list((folder / "runs").iterdir())) == 2
     source, scratch = trained_on(folder, tiny_npz), trained_on(folder, target)
-    assert [len(run.epochs()) for run in (source, scratch, head, whole)] == [2, 2, 3, 2]
-    assert (head.result["phase"], head.result["shift"], head.result["epochs"]) == ("phase 1", 0, 3)
-    assert (whole.result["phase"], whole.result["shift"], whole.result["source"]) == (
-        "phase 2",
+    assert [len(run.metrics_rows()) for run in (source, scratch, head, whole)] == [2, 2, 3, 2]
+    assert (head.result.phase, head.result.hyperparameters["crop_padding"], head.result.epochs) == (
+        "linear_probe",
+        0,
+        3,
+    )
+    assert (whole.result.phase, whole.result.hyperparameters["crop_padding"], whole.result.source) == (
+        "fine_tuning",
         4,
         f"npz:{tiny_npz}",
     )
-    assert (head.result["learning_rate"], whole.result["learning_rate"]) == (0.001, 0.0005)
+    assert tuple(run.result.hyperparameters["learning_rate"] for run in (head, whole)) == (0.001, 0.0005)
     assert whole.confusion().shape == (2, 2)
     for words in (
-        "phase 1: 18 weights, 3 epochs",
-        "phase 2: 330 weights, 2 epochs",
+        "linear probe: 18 weights, 3 epochs",
+        "fine-tuning: 330 weights, 2 epochs",
         "report: mine/report.md",
     ):
         assert words in done.stdout, words
     assert "from scratch" in whole.report_file.read_text()
 
 
-def test_phase_1_keeps_the_sources_bytes_and_phase_2_does_not(transferred, tiny_npz):
+def test_the_linear_probe_keeps_the_weights_of_the_source_and_fine_tuning_does_not(transferred, tiny_npz):
     folder, _ = transferred
     source, head, whole = (
         weights(run)
-        for run in (trained_on(folder, tiny_npz), Run(folder / "mine" / "phase1"), Run(folder / "mine"))
+        for run in (trained_on(folder, tiny_npz), Run(folder / "mine" / "linear_probe"), Run(folder / "mine"))
     )
     body = [name for name in source if not name.startswith("logits")]
     assert len(body) >= 8
@@ -97,13 +101,13 @@ def test_phase_1_keeps_the_sources_bytes_and_phase_2_does_not(transferred, tiny_
     assert all(whole[name] != source[name] for name in body if "normalise" not in name)
 
 
-def test_the_same_command_again_answers_at_once(transferred):
+def test_the_same_command_again_trains_nothing(transferred):
     folder, _ = transferred
     done = subprocess.run(
         command("--config", "mine/config.json", "--out", "mine"), cwd=folder, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    assert "transferred already" in done.stdout
+    assert "already complete, skipping" in done.stdout
     assert "epoch" not in done.stderr
 
 
@@ -112,13 +116,13 @@ def test_a_run_is_the_source_and_two_targets_are_compared(transferred, kapp, tmp
     done = kapp(
         "transfer",
         *("--source", trained_on(folder, tiny_npz).folder, "--target", f"npz:{target}", f"npz:{tiny_npz}"),
-        *("--head", "mlp", "--no-scratch", "--out", "both", *SMALL[:6]),
+        *("--head", "mlp", "--no-scratch-baseline", "--out", "both", *SMALL[:6]),
     )
     assert done.returncode == 0, done.stderr
-    assert left(tmp_path) == {"both"}  # nothing else was trained
+    assert file_names(tmp_path) == {"both"}  # nothing else was trained
     runs = [Run(path) for path in sorted((tmp_path / "both").iterdir())]
-    assert {run.result["model"] for run in runs} == {NETWORK}
-    assert {run.result["dataset"] for run in runs} == {f"npz:{target}", f"npz:{tiny_npz}"}
+    assert {run.result.model for run in runs} == {NETWORK}
+    assert {run.result.dataset for run in runs} == {f"npz:{target}", f"npz:{tiny_npz}"}
     summary = kapp("report", "--runs", *(run.folder for run in runs), "--out", "side")
     assert summary.returncode == 0, summary.stderr
     assert len(list((tmp_path / "side" / "runs").iterdir())) == 4  # both phases of each
@@ -134,20 +138,29 @@ def test_a_foreign_file_is_the_source_and_no_image_is_held_out(kapp, tmp_path, t
     keras.Model(inputs, keras.layers.Dense(7, activation="softmax")(x)).save(tmp_path / "mine.keras")
     done = kapp(
         "transfer",
-        *("--source", "mine.keras", "--target", f"npz:{target}", "--validation", 0, "--validate-every", 40),
+        *(
+            "--source",
+            "mine.keras",
+            "--target",
+            f"npz:{target}",
+            "--validation-images",
+            0,
+            "--validate-every",
+            40,
+        ),
         *("--out", "run", *SMALL[:6]),
     )
     assert done.returncode == 0, done.stderr
     run = Run(tmp_path / "run")
-    assert (run.result["model"], run.result["source"]) == ("mine", "mine")
-    assert (run.result["validation_images"], run.result["val_accuracy"]) == (0, None)
-    assert [row["epoch"] for row in run.epochs()] == [0.2 * i for i in range(1, 11)]  # 40 of 200 images
-    assert run.result["best_epoch"] == 2
-    assert "no image was held out to select by" in run.report_file.read_text()
+    assert (run.result.model, run.result.source) == ("mine", "mine")
+    assert (run.result.validation_images, run.result.val_accuracy) == (0, None)
+    assert [row["epoch"] for row in run.metrics_rows()] == [0.2 * i for i in range(1, 11)]  # 40 of 200 images
+    assert run.result.best_epoch == 2
+    assert "no image was held out for selection" in run.report_file.read_text()
 
 
 def test_an_unknown_source_is_answered_with_every_form_of_one():
-    with pytest.raises(WrongValue, match="unknown source 'cifar11'. Did you mean 'cifar10'?") as refused:
+    with pytest.raises(ConfigError, match="unknown source 'cifar11'. Did you mean 'cifar10'?") as refused:
         transfer.Config(source="cifar11").check()
     for form in ("tfds:NAME", "npz:PATH", "folder:PATH", "a run folder", "a .keras file"):
         assert form in str(refused.value)
@@ -160,7 +173,7 @@ def test_what_cannot_be_a_source_is_refused(transferred, kapp, tmp_path, tiny_np
     keras.Model(inputs, keras.layers.Dense(7)(keras.layers.Flatten()(inputs))).save(tmp_path / "large.keras")
     keras.Model(inputs, keras.layers.Flatten()(inputs)).save(tmp_path / "headless.keras")
     for message, *words in (
-        (f"--model is conv_1, but the source holds {NETWORK}", "--source", run, "--model", "conv_1"),
+        (f"--model is conv_1, but the source is a run of {NETWORK}", "--source", run, "--model", "conv_1"),
         ("large.keras takes images of (32, 32, 3), the data set has (8, 8, 3)", "--source", "large.keras"),
     ):
         done = kapp("transfer", *words, "--target", f"npz:{tiny_npz}", "--batch-size", 20)

@@ -1,26 +1,22 @@
 """Run folders as rows, and rows as tables."""
 
-import json
+import dataclasses
 import math
 import statistics
 
 import pandas as pd
 
+from kapp import records
 from kapp.reporting import tables
-
-
-def cells(table: str) -> list[dict[str, str]]:
-    """A Markdown table as one dictionary a row."""
-    lines = [line for line in table.splitlines() if line.startswith("|")]
-    split = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
-    return [dict(zip(split[0], row, strict=True)) for row in split[2:]]
+from kapp.reporting.markdown import to_markdown
+from tests.reporting.helpers import cells
 
 
 def rows(*runs):
     return tables.rows([run.folder for run in runs])
 
 
-def test_rows_hold_what_the_runs_hold_in_order(make_run):
+def test_rows_have_the_values_of_the_runs_in_order(make_run):
     frame = rows(
         make_run("b", "conv_1", 0.74), make_run("a", "linear_3", 0.55, teachers=["teacher_1", "deep_resnet"])
     )
@@ -31,9 +27,9 @@ def test_rows_hold_what_the_runs_hold_in_order(make_run):
     assert (frame["low"] < frame["test_accuracy"]).all()
     assert (frame["high"] > frame["test_accuracy"]).all()
     expected = (
-        "run recipe model teachers objective dataset width parameters flops epochs best_epoch batch_size "
-        "seed backend precision device val_accuracy test_accuracy low high test_loss calibration_error "
-        "seconds images_per_second commit"
+        "run recipe model teachers distillation_loss dataset width parameters flops epochs best_epoch "
+        "batch_size seed backend precision device val_accuracy test_accuracy low high test_loss "
+        "calibration_error seconds images_per_second commit"
     )
     assert list(frame.columns[:25]) == expected.split()
 
@@ -44,23 +40,29 @@ def test_unfinished_runs_and_repeated_folders_give_no_row(make_run):
     assert list(rows(run, unfinished, run)["run"]) == ["a"]
 
 
-def test_what_a_run_does_not_tell_is_missing(make_run):
-    run = make_run("a")
-    result = run.result
-    for key in ("teachers", "flops", "test_interval"):
-        del result[key]
-    (run.folder / "result.json").write_text(json.dumps({**result, "commit": None}))
+def test_hyperparameters_replace_settings_and_results_replace_both(make_run):
+    run = make_run("a", width=0.5, learning_rate=0.01, train_images=20_000)
+    settings = {**run.config.settings, "learning_rate": 0.5, "train_images": 7, "precision": "auto"}
+    records.write(dataclasses.replace(run.config, settings=settings), run.config_file)
     row = rows(run).iloc[0]
+    assert (row["width"], row["learning_rate"]) == (0.5, 0.01)
+    assert (row["train_images"], row["precision"]) == (20_000, "float32")
+
+
+def test_missing_values_are_nan(make_run):
+    row = rows(make_run("a", flops=None)).iloc[0]
     assert row["teachers"] == ""
-    assert all(pd.isna(row[name]) for name in ("flops", "low", "high", "commit"))
-    assert cells(tables.comparison(rows(run)))[0]["test (95% interval)"] == "55.0%"
+    assert row["distillation_loss"] == "cross_entropy"
+    assert all(pd.isna(row[name]) for name in ("flops", "phase", "source", "pooling_norm"))
 
 
 def test_seeds_of_one_experiment_become_mean_and_deviation(make_run):
-    shares = [0.55, 0.56, 0.585]
-    frame = rows(*(make_run(f"s{seed}", accuracy=share, seed=seed) for seed, share in enumerate(shares)))
+    accuracies = [0.55, 0.56, 0.585]
+    frame = rows(
+        *(make_run(f"s{seed}", accuracy=accuracy, seed=seed) for seed, accuracy in enumerate(accuracies))
+    )
     (row,) = tables.experiments(frame).to_dict("records")
-    mean, deviation = statistics.mean(shares), statistics.stdev(shares)
+    mean, deviation = statistics.mean(accuracies), statistics.stdev(accuracies)
     assert row["n"] == 3
     assert math.isclose(row["test_accuracy"], mean)
     assert math.isclose(row["test_spread"], deviation)
@@ -71,7 +73,7 @@ def test_seeds_of_one_experiment_become_mean_and_deviation(make_run):
     assert "sample standard deviation" in tables.comparison(frame)
 
 
-def test_runs_that_differ_in_more_than_the_seed_stay_apart_and_say_how(make_run):
+def test_runs_that_differ_in_more_than_the_seed_are_named_by_their_difference(make_run):
     frame = rows(make_run("a", seed=0), make_run("b", seed=1, learning_rate=0.01), make_run("c", "conv_1"))
     table = tables.experiments(frame)
     assert list(table["n"]) == [1, 1, 1]
@@ -87,12 +89,12 @@ def test_the_machine_and_the_commit_do_not_make_another_experiment(make_run):
     assert list(tables.experiments(frame)["n"]) == [2]
 
 
-def test_the_teaching_is_told_where_it_is_not_paper_ds(make_run):
+def test_the_loss_is_named_unless_it_is_that_of_ratusznik_et_al(make_run):
     both = ["teacher_1", "deep_resnet"]
     frame = rows(
         make_run("a", teachers=["teacher_1"]),
-        make_run("b", teachers=both, objective="kl", label_weight=0.07),
-        make_run("c", teachers=both, objective="logit_mse"),
+        make_run("b", teachers=both, distillation_loss="kl", label_weight=0.07),
+        make_run("c", teachers=both, distillation_loss="logit_mse"),
     )
     assert list(tables.experiments(frame)["trained_on"]) == [
         "teacher_1",
@@ -101,13 +103,13 @@ def test_the_teaching_is_told_where_it_is_not_paper_ds(make_run):
     ]
 
 
-def test_comparison_sets_paper_ds_figures_beside_ours(make_run):
+def test_comparison_has_the_accuracies_of_ratusznik_et_al(make_run):
     small = {"dataset": "shapes"}
     frame = rows(
         make_run("a", "linear_3", 0.5512),
         make_run("b", "teacher_1", 0.9),
         make_run("c", "linear_3", 0.58, teachers=["deep_resnet"]),
-        make_run("d", "linear_3", 0.58, teachers=["deep_resnet"], objective="kl"),
+        make_run("d", "linear_3", 0.58, teachers=["deep_resnet"], distillation_loss="kl"),
         make_run("e", "linear_3", 0.40, **small),
         make_run("f", "linear_3", 0.40, train_images=20_000),
         make_run("h", "linear_3", 0.40, width=0.125),
@@ -115,7 +117,7 @@ def test_comparison_sets_paper_ds_figures_beside_ours(make_run):
     )
     shown = cells(tables.comparison(frame))
     assert [row["model"] for row in shown] == ["linear_3"] * 6 + ["teacher_1", "64fc-10fc"]
-    assert [row["paper D"] for row in shown] == [
+    assert [row["Ratusznik et al."] for row in shown] == [
         "55.12%, 75 epochs",
         "58.37%, 300 epochs",
         "",
@@ -134,26 +136,26 @@ def test_comparison_sets_paper_ds_figures_beside_ours(make_run):
     assert tables.PUBLISHED_NOTE not in tables.comparison(frame[frame["model"] == "64fc-10fc"])
 
 
-def test_comparison_sets_paper_as_table_4_beside_ours(make_run):
+def test_comparison_has_table_4_of_hu(make_run):
     class1 = {"dataset": "cifar100:class1", "source": "cifar10", "head": "linear"}
     frame = rows(
         make_run("a", "all_cnn_c", 0.69, dataset="cifar100:class1"),
-        make_run("b", "all_cnn_c", 0.52, phase="phase 1", **class1),
-        make_run("c", "all_cnn_c", 0.75, phase="phase 2", **class1),
-        make_run("d", "all_cnn_c", 0.70, phase="phase 2", **class1 | {"head": "mlp"}),
-        make_run("e", "all_cnn_c", 0.75, phase="phase 2", **class1 | {"width": 0.5}),
-        make_run("f", "all_cnn_c", 0.60, phase="phase 2", **class1 | {"dataset": "npz:far.npz"}),
+        make_run("b", "all_cnn_c", 0.52, phase="linear_probe", **class1),
+        make_run("c", "all_cnn_c", 0.75, phase="fine_tuning", **class1),
+        make_run("d", "all_cnn_c", 0.70, phase="fine_tuning", **class1 | {"head": "mlp"}),
+        make_run("e", "all_cnn_c", 0.75, phase="fine_tuning", **class1 | {"width": 0.5}),
+        make_run("f", "all_cnn_c", 0.60, phase="fine_tuning", **class1 | {"dataset": "npz:far.npz"}),
     )
     shown = cells(tables.comparison(frame))
     assert [row["trained on"] for row in shown] == [
         "labels",
-        "cifar10, phase 1",
-        "cifar10, phase 2",
-        "cifar10, phase 2, mlp head",
-        "cifar10, phase 2",
-        "cifar10, phase 2",
+        "cifar10, linear probe",
+        "cifar10, fine-tuning",
+        "cifar10, fine-tuning, mlp head",
+        "cifar10, fine-tuning",
+        "cifar10, fine-tuning",
     ]
-    assert [row["paper A"] for row in shown] == [
+    assert [row["Hu 2018"] for row in shown] == [
         "68.75%, 350 epochs",
         "52.10%, 50 epochs",
         "75.05%, 50 epochs",
@@ -163,12 +165,13 @@ def test_comparison_sets_paper_as_table_4_beside_ours(make_run):
     ]
     distilled = make_run("g", "linear_3", 0.58, teachers=["deep_resnet"])
     both = cells(tables.comparison(rows(make_run("h", "all_cnn_c", 0.83), distilled)))
-    assert [row["papers A and D"] for row in both] == ["A: 83.28%, 350 epochs", "D: 58.37%, 300 epochs"]
+    assert [row["Hu 2018"] for row in both] == ["83.28%, 350 epochs", ""]
+    assert [row["Ratusznik et al."] for row in both] == ["", "58.37%, 300 epochs"]
 
 
 def test_the_same_run_twice_is_one(make_run):
-    phase1 = {"source": "cifar10", "head": "linear", "phase": "phase 1"}
-    twins = rows(make_run("a", "all_cnn_c", 0.5, **phase1), make_run("b", "all_cnn_c", 0.5, **phase1))
+    probe = {"source": "cifar10", "head": "linear", "phase": "linear_probe"}
+    twins = rows(make_run("a", "all_cnn_c", 0.5, **probe), make_run("b", "all_cnn_c", 0.5, **probe))
     assert list(tables.experiments(twins)["n"]) == [1]
     seeds = rows(make_run("c", seed=0), make_run("d", seed=1))  # of equal accuracy, by chance
     assert list(tables.experiments(seeds)["n"]) == [2]
@@ -179,28 +182,32 @@ def test_a_run_that_selected_by_nothing_has_no_validation_accuracy(make_run):
     assert shown["validation"] == ""
 
 
-def test_markdown_writes_each_column_in_its_unit(make_run):
-    frame = rows(make_run("a|b", "linear_3", 0.5512, flops=None))
-    table = tables.markdown(frame)
-    (shown,) = cells(table)
-    assert shown["run"] == "a\\|b"
-    assert shown["test accuracy"] == "55.1% (54.1 to 56.1)"
-    assert "low" not in shown
-    assert shown["parameters"] == "10.5M"
-    assert shown["flops"] == ""
-    assert shown["images per second"] == "12,346"
-    assert shown["learning rate"] == "0.001"
-    assert {line.replace("\\|", "").count("|") for line in table.splitlines()} == {len(shown) + 1}
+def test_pairs_leave_out_empty_values():
+    values = {"learning_rate": 0.001, "rates": (), "seed": 0, "out": None, "milestones": [1, 2], "note": ""}
+    assert cells(to_markdown([tables.pairs(values)])) == [
+        {"": "learning rate", "value": "0.001"},
+        {"": "seed", "value": "0"},
+        {"": "milestones", "value": "1 2"},
+    ]
 
 
-def test_numbers_are_written_as_people_write_them():
-    assert [tables.amount(n) for n in (999, 96_200, 10_510_346, 1.24e9)] == ["999", "96.2k", "10.5M", "1.2G"]
-    assert [tables.plain(v) for v in (1.0, 0.125, None, math.nan, "x", 40_000)] == (
+def test_numbers_are_written_for_readers():
+    assert [tables.format_si(n) for n in (999, 96_200, 10_510_346, 1.24e9)] == [
+        "999",
+        "96.2k",
+        "10.5M",
+        "1.2G",
+    ]
+    assert [tables.format_value(v) for v in (1.0, 0.125, None, math.nan, "x", 40_000)] == (
         ["1", "0.125", "", "", "x", "40000"]
     )
 
 
+def test_intervals_are_written_in_percent_and_points():
+    assert tables.percent(0.5512) == "55.1%"
+    assert tables.interval(0.5512, 0.5414, 0.5609) == "55.1% (54.1 to 56.1)"
+    assert tables.points(0.031, -0.002, 0.042) == "+3.1 points (-0.2 to +4.2)"
+
+
 def test_no_rows_are_an_empty_table():
-    frame = tables.rows([])
-    assert cells(tables.comparison(frame)) == []
-    assert cells(tables.markdown(frame)) == []
+    assert tables.comparison(tables.rows([])) == ""

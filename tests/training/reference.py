@@ -1,5 +1,5 @@
-"""A training written out in NumPy, float64, one loop at a time, with gradients by central differences:
-slow, and independent of Keras and of kapp's own step."""
+"""A training in plain NumPy, float64, with gradients by central differences: slow, and independent of Keras
+and kapp."""
 
 import numpy as np
 
@@ -14,19 +14,19 @@ def forward(weights: dict[str, np.ndarray], images: np.ndarray, mean, std) -> np
         for j in range(width):
             window = padded[:, i : i + 3, j : j + 3, :]
             convolved[:, i, j] = np.einsum("nabc,abcf->nf", window, weights["conv1/kernel"])
-    x = relu(normalise(convolved, weights, "conv1_bn", (0, 1, 2)))
+    x = relu(normalize(convolved, weights, "conv1_bn", (0, 1, 2)))
     pooled = np.zeros((n, height // 2, width // 2, x.shape[-1]))
     for i in range(height // 2):
         for j in range(width // 2):
             pooled[:, i, j] = x[:, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2].max(axis=(1, 2))
     hidden = pooled.reshape(n, -1) @ weights["dense1/kernel"]
-    hidden = relu(normalise(hidden, weights, "dense1_bn", (0,)))
+    hidden = relu(normalize(hidden, weights, "dense1_bn", (0,)))
     return hidden @ weights["logits/kernel"] + weights["logits/bias"]
 
 
-def normalise(x, weights, name, axes):
-    centred = x - x.mean(axis=axes)
-    scaled = centred / np.sqrt((centred**2).mean(axis=axes) + 1e-5)
+def normalize(x, weights, name, axes):
+    centered = x - x.mean(axis=axes)
+    scaled = centered / np.sqrt((centered**2).mean(axis=axes) + 1e-5)
     return scaled * weights[f"{name}/gamma"] + weights[f"{name}/beta"]
 
 
@@ -48,17 +48,17 @@ def prob_mse(logits, teacher_logits):
 
 
 def descend(weights: dict[str, np.ndarray], loss, rate: float, step: float = 1e-5) -> float:
-    """One step of gradient descent on `weights`, in place; returns the loss before it."""
+    """One step of gradient descent on `weights`, in place; return the loss before it."""
     value = loss(weights)
     gradients = {name: np.zeros_like(array) for name, array in weights.items()}
     for name, array in weights.items():
         for index in np.ndindex(array.shape):
-            kept = array[index]
-            array[index] = kept + step
+            original = array[index]
+            array[index] = original + step
             above = loss(weights)
-            array[index] = kept - step
+            array[index] = original - step
             gradients[name][index] = (above - loss(weights)) / (2 * step)
-            array[index] = kept
+            array[index] = original
     for name, array in weights.items():
         array -= rate * gradients[name]
     return value

@@ -17,14 +17,14 @@ def faults():
         step()
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 before = faults()
-memory.keep_freed()
+memory.keep_freed_memory()
 step()
 print(before, faults())
 """
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's malloc")
-def test_freed_memory_waits_for_the_next_step():
+def test_freed_memory_is_kept_for_the_next_step():
     small_pages = {**os.environ, "NUMPY_MADVISE_HUGEPAGE": "0"}  # one fault each
     ran = subprocess.run(
         [sys.executable, "-c", FAULTS], env=small_pages, capture_output=True, text=True, check=True

@@ -1,4 +1,4 @@
-"""How trials are handed out: none is lost, none counted twice, whatever a worker or a stranger does."""
+"""Trials are sent to workers: none is lost or counted twice, whatever a worker or a stranger sends."""
 
 import json
 import socket
@@ -7,195 +7,196 @@ import time
 
 import pytest
 
-from kapp.errors import Failure, WrongValue
-from kapp.sweeps import Sweep
+from kapp.errors import ConfigError, KappError
+from kapp.records import SweepConfig, Trial
+from kapp.sweep_folder import Sweep
 from kapp.tuning import workers
-from kapp.tuning.oracle import Proposal
-from kapp.tuning.search import BROKEN_IN_A_ROW, TRIES, Outcome, Search
+from kapp.tuning.search import MAX_ATTEMPTS, MAX_CONSECUTIVE_CRASHES, Search, TrialResult
 from kapp.tuning.workers import Server, work
 
+CONFIG = SweepConfig("train", "jax", "0", "random", True, (), None, {})
 
-class Countdown:
-    """An oracle that proposes so many trials, one after another."""
 
-    def __init__(self, trials: int):
-        self.left, self.told = trials, []
+class FakeOracle:
+    """Proposes `max_trials` trials, one after another, and keeps their scores."""
 
-    def ask(self):
-        self.left -= 1
-        return Proposal({"learning_rate": 0.1 + self.left}) if self.left >= 0 else "stop"
+    epochs = 1
 
-    def tell(self, number, score):
-        self.told.append((number, score))
+    def __init__(self, max_trials: int):
+        self.max_trials, self.trials, self.scores = max_trials, [], []
+
+    def create_trial(self):
+        number = len(self.trials)
+        if number == self.max_trials:
+            return "stop"
+        self.trials.append(Trial(number, {"learning_rate": 0.1 + number}, epochs=1, run=number))
+        return self.trials[-1]
+
+    def end_trial(self, number, score):
+        self.scores.append((number, score))
 
     def restore(self, trials):
-        return []
+        pass
 
 
 @pytest.fixture
-def opened(tmp_path):
+def served(tmp_path):
     """A search of four trials and its server."""
-    oracle = Countdown(4)
-    sweep = Sweep.start(tmp_path / "sweep", {"recipe": "train"})
-    search = Search(sweep, oracle, epochs=1, trials=4, include_default=True)
-    server = Server(search, ("127.0.0.1", 0), "digest")
-    yield oracle, sweep, search, server
-    server.close()
+    oracle = FakeOracle(4)
+    with Sweep.open(tmp_path / "sweep", CONFIG) as sweep:
+        search = Search(sweep, oracle)
+        server = Server(search, ("127.0.0.1", 0), "digest")
+        yield oracle, sweep, search, server
+        server.close()
 
 
-class Speaker:
-    """A worker that says what it's told to."""
+class RawWorker:
+    """A connection to the server, which sends any message."""
 
-    def __init__(self, server: Server, name: str, sweep: str = "digest"):
-        host, _, port = server.address.rpartition(":")
-        self.socket = socket.create_connection((host, int(port)), timeout=20)
+    def __init__(self, server: Server, name: str, digest: str = "digest"):
+        self.socket = socket.create_connection(address(server), timeout=20)
         self.lines = self.socket.makefile("rb")
-        self.welcome = self.say(hello=name, sweep=sweep)
+        self.welcome = self.send(hello=name, sweep=digest)
 
-    def send(self, **message) -> None:
+    def post(self, **message) -> None:
         self.socket.sendall(json.dumps(message).encode() + b"\n")
 
-    def hear(self):
+    def receive(self):
         return json.loads(self.lines.readline())
 
-    def say(self, **message):
-        self.send(**message)
-        return self.hear()
+    def send(self, **message):
+        self.post(**message)
+        return self.receive()
 
-    def ask(self) -> int:
-        return self.say(ask=True)["trial"]["number"]
+    def next_trial(self) -> int:
+        return self.send(next=True)["trial"]["number"]
 
-    def tell(self, number: int, score: float = 0.5):
-        return self.say(tell=number, outcome={"status": "finished", "score": score})
+    def end_trial(self, number: int, score: float = 0.5):
+        return self.send(number=number, result={"status": "finished", "score": score})
 
-    def die(self) -> None:
+    def disconnect(self) -> None:
         self.lines.close()
         self.socket.close()
 
 
-def until(true) -> None:
+def address(server: Server) -> tuple[str, int]:
+    host, _, port = server.address.rpartition(":")
+    return host, int(port)
+
+
+def wait_until(condition) -> None:
     end = time.monotonic() + 10
-    while not true():
+    while not condition():
         assert time.monotonic() < end
         time.sleep(0.01)
 
 
-def test_workers_share_the_trials(opened):
-    oracle, sweep, search, server = opened
-    host, _, port = server.address.rpartition(":")
-    threads = [
-        threading.Thread(
-            target=work,
-            args=(
-                name,
-                (host, int(port)),
-                "digest",
-                lambda trial: Outcome("finished", score=trial.number / 10),
-            ),
-        )
-        for name in ("a", "b")
-    ]
+def test_workers_share_the_trials(served):
+    oracle, sweep, search, server = served
+
+    def train(trial: Trial) -> TrialResult:
+        return TrialResult("finished", score=trial.number / 10)
+
+    threads = [threading.Thread(target=work, args=(n, address(server), "digest", train)) for n in ("a", "b")]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(timeout=20)
     assert search.ended
-    assert sorted(oracle.told) == [(0, 0.0), (1, 0.1), (2, 0.2), (3, 0.3)]
-    assert [trial.default for trial in sweep.trials()] == [True, False, False, False]
-    assert sorted(trial.place for trial in sweep.trials()) == [0, 1, 2, 3]
+    assert sorted(oracle.scores) == [(0, 0.0), (1, 0.1), (2, 0.2), (3, 0.3)]
+    assert sorted(trial.end_order for trial in sweep.trials()) == [0, 1, 2, 3]
 
 
-def test_what_a_dead_worker_trained_goes_to_the_next(opened):
-    oracle, sweep, _, server = opened
-    first, second = Speaker(server, "first"), Speaker(server, "second")
-    assert (first.ask(), second.ask()) == (0, 1)
+def test_the_trial_of_a_lost_worker_goes_to_the_next(served):
+    oracle, sweep, _, server = served
+    first, second = RawWorker(server, "first"), RawWorker(server, "second")
+    assert (first.next_trial(), second.next_trial()) == (0, 1)
     assert [trial.status for trial in sweep.trials()] == ["running", "running"]
-    first.die()
-    second.tell(1)
-    until(lambda: second.ask() == 0 if not oracle.told[1:] else True)
-    second.tell(0)
-    assert sorted(oracle.told) == [(0, 0.5), (1, 0.5)]
+    first.disconnect()
+    second.end_trial(1)
+    wait_until(lambda: second.next_trial() == 0 if not oracle.scores[1:] else True)
+    second.end_trial(0)
+    assert sorted(oracle.scores) == [(0, 0.5), (1, 0.5)]
 
 
-def test_a_worker_that_is_back_under_its_name_takes_its_trial_up_again(opened):
-    oracle, _, _, server = opened
-    before = Speaker(server, "gpu")
-    assert before.ask() == 0
-    again = Speaker(server, "gpu")  # its first connection isn't known to be dead
-    assert again.ask() == 0
+def test_a_worker_that_reconnects_gets_its_trial_again(served):
+    oracle, _, _, server = served
+    before = RawWorker(server, "gpu")
+    assert before.next_trial() == 0
+    again = RawWorker(server, "gpu")  # while the server regards the first connection as alive
+    assert again.next_trial() == 0
     with pytest.raises((OSError, ValueError)):
-        before.tell(0, 0.9)
-    again.tell(0, 0.4)
-    again.tell(0, 0.8)
-    assert oracle.told == [(0, 0.4)]  # the first answer of who has it counts, once
+        before.end_trial(0, 0.9)
+    again.end_trial(0, 0.4)
+    again.end_trial(0, 0.8)
+    assert oracle.scores == [(0, 0.4)]  # the first result counts, once
 
 
-def test_no_trial_is_lost_to_an_idle_worker_that_died_and_came_back(opened):
-    oracle, _, search, server = opened
-    oracle.left = 0  # beyond the first, which is waiting
-    busy, idle = Speaker(server, "busy"), Speaker(server, "idle")
-    assert busy.ask() == 0
-    idle.send(ask=True)  # and waits, as there's no other trial
-    until(lambda: len(search._changed._waiters) == 1)
-    again = Speaker(server, "idle")
-    again.send(ask=True)
-    until(lambda: len(search._changed._waiters) == 1)  # the first one's wait has ended
-    busy.die()
-    assert again.hear()["trial"]["number"] == 0
-    again.tell(0)
-    assert oracle.told == [(0, 0.5)]
+def test_no_trial_is_lost_to_an_idle_worker_that_reconnects(served):
+    oracle, _, search, server = served
+    oracle.max_trials = 1
+    busy, idle = RawWorker(server, "busy"), RawWorker(server, "idle")
+    assert busy.next_trial() == 0
+    idle.post(next=True)  # waits, as there is no other trial
+    wait_until(lambda: len(search._changed._waiters) == 1)
+    again = RawWorker(server, "idle")
+    again.post(next=True)
+    wait_until(lambda: len(search._changed._waiters) == 1)  # the first wait has ended
+    busy.disconnect()
+    assert again.receive()["trial"]["number"] == 0
+    again.end_trial(0)
+    assert oracle.scores == [(0, 0.5)]
 
 
-def test_another_search_is_refused_and_a_stranger_changes_nothing(opened):
-    oracle, sweep, _, server = opened
-    assert "another sweep" in Speaker(server, "a", sweep="other").welcome["refused"]
-    host, _, port = server.address.rpartition(":")
-    with pytest.raises(WrongValue, match="the oracle searches another sweep"):
-        work("b", (host, int(port)), "other", lambda trial: Outcome("finished", score=1.0))
+def test_another_sweep_is_refused_and_strangers_change_nothing(served):
+    oracle, sweep, _, server = served
+    assert "another sweep" in RawWorker(server, "a", digest="other").welcome["refused"]
+    with pytest.raises(ConfigError, match="the oracle has another sweep"):
+        work("b", address(server), "other", lambda trial: TrialResult("finished", score=1.0))
     for noise in (b"GET / HTTP/1.1\r\n\r\n", b"[1]\n", b'{"hello": 1}\n', b"\x00" * 100):
-        with socket.create_connection((host, int(port)), timeout=20) as stranger:
+        with socket.create_connection(address(server), timeout=20) as stranger:
             stranger.sendall(noise)
             stranger.shutdown(socket.SHUT_WR)
             stranger.recv(100)
-    for outcome in ({"status": "finished"}, {"status": "won", "score": 1}):
-        speaker = Speaker(server, "c")
-        number = speaker.ask()
-        with pytest.raises(json.JSONDecodeError):  # it is hung up on
-            speaker.say(tell=number, outcome=outcome)
-    assert oracle.told == []
+    for result in ({"status": "finished"}, {"status": "won", "score": 1}):
+        worker = RawWorker(server, "c")
+        number = worker.next_trial()
+        with pytest.raises(json.JSONDecodeError):  # the server ends the connection
+            worker.send(number=number, result=result)
+    assert oracle.scores == []
     assert {trial.status for trial in sweep.trials()} == {"running"}
 
 
-def test_a_worker_waits_for_the_oracle_and_not_for_ever(monkeypatch, capsys):
-    monkeypatch.setattr(workers, "PATIENCE", 1.0)
-    with socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))  # and doesn't listen
-        at = nobody.getsockname()
-        with pytest.raises(Failure, match=f"there is no oracle at {at[0]}:{at[1]} .*Start its command first"):
-            work("a", at, "digest", lambda trial: Outcome("finished", score=1.0))
-    assert capsys.readouterr().out == f"waiting for the oracle at {at[0]}:{at[1]}\n"
+def test_a_worker_waits_for_the_oracle_but_not_forever(monkeypatch, capsys):
+    monkeypatch.setattr(workers, "CONNECT_SECONDS", 1.0)
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # without listening
+        host, port = closed.getsockname()
+        with pytest.raises(KappError, match=f"there is no oracle at {host}:{port} .*Start its command first"):
+            work("a", (host, port), "digest", lambda trial: TrialResult("finished", score=1.0))
+    assert capsys.readouterr().out == f"waiting for the oracle at {host}:{port}\n"
 
 
-def test_a_trial_that_breaks_is_run_again_and_then_failed(opened):
-    oracle, sweep, search, server = opened
-    for _ in range(TRIES):
-        worker = Speaker(server, "a")
-        assert worker.ask() == 0
-        worker.say(tell=0, outcome={"status": "broken", "message": "out of memory"})
-        worker.die()
-    until(lambda: oracle.told)
-    assert oracle.told == [(0, None)]
+def test_a_trial_that_crashes_is_run_again_and_then_fails(served):
+    oracle, sweep, search, server = served
+    for _ in range(MAX_ATTEMPTS):
+        worker = RawWorker(server, "a")
+        assert worker.next_trial() == 0
+        worker.send(number=0, result={"status": "crashed", "message": "out of memory"})
+        worker.disconnect()
+    wait_until(lambda: oracle.scores)
+    assert oracle.scores == [(0, None)]
     [trial] = sweep.trials()
     assert (trial.status, trial.message) == ("failed", "out of memory")
     assert search.failure is None
 
 
-def test_when_every_trial_breaks_the_search_stops(opened):
-    _, _, search, server = opened
-    worker = Speaker(server, "a")
-    for number in range(BROKEN_IN_A_ROW):
-        for _ in range(TRIES):
-            assert worker.ask() == number
-            worker.say(tell=number, outcome={"status": "broken", "message": "no space left."})
-    assert worker.say(ask=True) == {"end": True}
-    assert "3 trials in a row broke, the last: no space left. See" in search.failure
+def test_the_search_stops_when_every_trial_crashes(served):
+    _, _, search, server = served
+    worker = RawWorker(server, "a")
+    for number in range(MAX_CONSECUTIVE_CRASHES):
+        for _ in range(MAX_ATTEMPTS):
+            assert worker.next_trial() == number
+            worker.send(number=number, result={"status": "crashed", "message": "no space left."})
+    assert worker.send(next=True) == {"end": True}
+    assert "3 trials in a row crashed, the last: no space left. See" in search.failure

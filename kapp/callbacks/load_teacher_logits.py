@@ -1,0 +1,54 @@
+"""Loads cached teacher logits before the steps that need them."""
+
+from typing import Any
+
+import keras
+import numpy as np
+
+from kapp.data import Augmentation, pipelines, sampling
+
+
+class LoadTeacherLogits(keras.callbacks.Callback):
+    """Loads the teacher logits of each epoch plan before its first step, and those of the validation images
+    before the first epoch. Logits that are missing in the cache are computed then.
+
+    Args:
+        teacher: a `kapp.training.teacher_cache.CachedTeacher`.
+        samples, batch_size, seed, augmentation: as for `kapp.data.pipelines.train_batches`.
+        steps: `steps_per_epoch` of `fit`, which need not be those of an epoch plan.
+        eval_samples: the samples of `validation_data`, where there is any.
+    """
+
+    def __init__(
+        self,
+        teacher: Any,
+        samples: np.ndarray,
+        batch_size: int,
+        *,
+        seed: int,
+        augmentation: Augmentation,
+        steps: int,
+        eval_samples: np.ndarray | None = None,
+    ):
+        super().__init__()
+        self._teacher, self._seed, self._augmentation = teacher, seed, augmentation
+        self._samples, self._batch_size, self._steps = samples, batch_size, steps
+        self._eval_samples = eval_samples
+        self._loaded = -1
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        if self._eval_samples is not None:
+            batch = pipelines.index_batch(self._eval_samples, self._augmentation)
+            self._teacher.load(self.model, **batch)
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self._first_step = epoch * self._steps
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        plan_steps = len(self._samples) // self._batch_size
+        epoch = (self._first_step + batch) // plan_steps
+        if epoch != self._loaded:
+            order, view = sampling.epoch_plan(self._seed, epoch, len(self._samples), self._augmentation)
+            used = slice(plan_steps * self._batch_size)
+            self._teacher.load(self.model, self._samples[order[used]], view[used])
+            self._loaded = epoch

@@ -1,0 +1,83 @@
+"""Where images come from: the name of a data set -> its decoded images and labels."""
+
+import os
+import re
+from functools import partial
+from pathlib import Path
+
+from kapp.data.array_cache import Arrays, load_or_create
+from kapp.data.sources import folder, npz, shapes, tfds
+from kapp.errors import ConfigError, unknown
+
+NAMES = (
+    "cifar10",
+    "cifar100",
+    *(f"cifar100:{subset}" for subset in tfds.CIFAR100_SUBSETS),
+    "shapes",
+    "shapes:near",
+    "shapes:far",
+)
+FORMS = ", or cifar100:CLASS,CLASS,..., or tfds:NAME, or npz:PATH, or folder:PATH[@SIZE]"
+
+
+def check(name: str) -> None:
+    """Refuses a data set that can't be loaded, as far as the name and the files show that.
+
+    Raises:
+        ConfigError: the name is unknown, or its file or folder doesn't exist.
+    """
+    source, _, rest = name.partition(":")
+    if name not in NAMES and not (source in ("tfds", "npz", "folder", "cifar100") and rest):
+        raise unknown("data set", name, NAMES, FORMS)
+    if source == "npz" and not Path(rest).is_file():
+        raise ConfigError(f"there is no file {rest!r} for the data set {name!r}.")
+    if source == "folder":
+        folder.parse(rest)
+
+
+def check_data_dir(data_dir: str | None) -> None:
+    """Refuses a data folder that doesn't exist.
+
+    Raises:
+        ConfigError: it doesn't exist.
+    """
+    if data_dir is not None and not Path(data_dir).is_dir():
+        raise ConfigError(f"there is no folder {data_dir!r}. Choose an existing folder for --data-dir.")
+
+
+def home(data_dir: str | None = None) -> Path:
+    """Returns the folder of data sets and caches: `data_dir`, else $KAPP_DATA_DIR, else ~/.cache/kapp."""
+    return Path(data_dir or os.environ.get("KAPP_DATA_DIR") or Path.home() / ".cache" / "kapp")
+
+
+def load(name: str, data_dir: str | None = None) -> Arrays:
+    """Returns the decoded images and labels of a data set, from the array cache where it contains them.
+
+    Args:
+        name: one of `NAMES`, cifar100:CLASS,CLASS,..., tfds:NAME, npz:PATH or folder:PATH[@SIZE].
+        data_dir: the folder of tensorflow-datasets and of the array cache; see `home`.
+
+    Raises:
+        ConfigError: the name is unknown, or the arrays are no images and labels.
+        KappError: there is no network, or a file is damaged.
+    """
+    check(name)
+    check_data_dir(data_dir)
+    cache = home(data_dir)
+    source, _, rest = name.partition(":")
+    match source:
+        case "npz":
+            return npz.load(Path(rest))  # decoded already, so not cached
+        case "cifar100" if rest:
+            return tfds.cifar100_subset(load("cifar100", data_dir), rest)
+        case "folder":
+            spec = folder.parse(rest)
+            key = f"folder-{spec.path.resolve().name}-{folder.digest(spec)}"
+            create = partial(folder.load, spec, cache)
+        case "shapes":
+            key = f"{name}-{shapes.VERSION}"
+            create = partial(shapes.load, rest or "shapes")
+        case _:
+            key = name
+            create = partial(tfds.load, rest or name, cache)
+    return load_or_create(cache / "arrays" / re.sub(r"[^\w.-]", "_", key), create)

@@ -1,0 +1,114 @@
+"""folder:PATH[@SIZE]: image files, with one subfolder per class."""
+
+import hashlib
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from kapp.data import image_files, sampling
+from kapp.data.array_cache import Arrays, disk_array
+from kapp.errors import ConfigError
+from kapp.progress import ProgressLine
+
+LAYOUT = "PATH/train/CLASS/*.png and PATH/test/CLASS/*.png, or PATH/CLASS/*.png (.jpg as well)"
+
+
+class Folder(NamedTuple):
+    """The folder and size that folder:PATH or folder:PATH@SIZE names."""
+
+    path: Path
+    size: int | None  # height and width in pixels; None: the size of the files
+
+
+def parse(text: str) -> Folder:
+    """Returns the `Folder` for PATH or PATH@SIZE.
+
+    Raises:
+        ConfigError: the folder doesn't exist, or has fewer than two classes.
+    """
+    match = re.fullmatch(r"(.+)@([1-9]\d*)", text)
+    folder = Folder(Path(match[1]), int(match[2])) if match else Folder(Path(text), None)
+    if not folder.path.is_dir():
+        raise ConfigError(f"there is no folder {str(folder.path)!r} of image files. Expected: {LAYOUT}.")
+    for part in _parts(folder.path):
+        if len(_class_folders(part)) < 2:
+            raise ConfigError(f"{part} has fewer than two classes (subfolders). Expected: {LAYOUT}.")
+    return folder
+
+
+def digest(folder: Folder) -> str:
+    """Returns 16 hexadecimal digits that change when an image file is added, removed or written again."""
+    sha256 = hashlib.sha256(repr(folder.size).encode())
+    for path in _files(folder.path):
+        status = path.stat()
+        sha256.update(f"{path.relative_to(folder.path)} {status.st_size} {status.st_mtime_ns}\n".encode())
+    return sha256.hexdigest()[:16]
+
+
+def load(folder: Folder, cache: Path) -> Arrays:
+    """Returns all images in RGB and of one size, decoded on the disk of the folder `cache`.
+
+    Without the subfolders train and test, a fifth of the images becomes the test set.
+
+    Raises:
+        ConfigError: train and test have different classes, there are too few images, or they have several
+            sizes and the name has no @SIZE.
+        KappError: an image file is damaged.
+    """
+    parts = _parts(folder.path)
+    classes, *others = ([path.name for path in _class_folders(part)] for part in parts)
+    if others and others[0] != classes:
+        differing = ", ".join(sorted({*classes} ^ {*others[0]}))
+        raise ConfigError(f"{parts[0]} and {parts[1]} have different classes: only one has {differing}.")
+    files = _files(folder.path)
+    label = {name: i for i, name in enumerate(classes)}
+    labels = np.array([label[file.parent.name] for file in files], np.int32)
+    order = np.arange(len(files))
+    if others:
+        num_train = sum(file.is_relative_to(parts[0]) for file in files)
+    else:
+        num_test = len(files) // 5
+        if num_test == 0:
+            raise ConfigError(f"{folder.path} has {len(files)} image files, too few for a test set.")
+        num_train = len(files) - num_test
+        mixed = sampling.stratified_order(labels, seed=0)
+        order = np.concatenate([np.sort(mixed[num_test:]), np.sort(mixed[:num_test])])
+
+    shape = _image_shape(folder, files)
+    images = disk_array((len(files), *shape), cache)
+    show_progress = ProgressLine(str(folder.path), len(files), "image files")
+    for i, sample in enumerate(order):
+        images[i] = image_files.read(files[sample], shape)
+        show_progress(i + 1)
+    return Arrays(images, labels[order], num_train, classes)
+
+
+def _parts(path: Path) -> list[Path]:
+    """The folders train and test, or the one folder that contains all classes."""
+    parts = [path / "train", path / "test"]
+    return parts if all(part.is_dir() for part in parts) else [path]
+
+
+def _class_folders(part: Path) -> list[Path]:
+    return sorted(path for path in part.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _files(path: Path) -> list[Path]:
+    return [
+        file for part in _parts(path) for folder in _class_folders(part) for file in image_files.find(folder)
+    ]
+
+
+def _image_shape(folder: Folder, files: list[Path]) -> tuple[int, int, int]:
+    if folder.size is not None:
+        return folder.size, folder.size, 3
+    sizes = {image_files.size(file) for file in files}
+    if len(sizes) > 1:
+        (lowest, _), (highest, _) = min(sizes), max(sizes)
+        raise ConfigError(
+            f"the images in {folder.path} have {len(sizes)} sizes (heights from {lowest} to {highest}). "
+            f"Add the size in pixels to resize them: folder:{folder.path}@64."
+        )
+    return (*sizes.pop(), 3)

@@ -1,0 +1,46 @@
+"""Progress lines and readable durations."""
+
+import sys
+import time
+
+
+def duration(seconds: float) -> str:
+    """Returns a duration in words.
+
+    >>> duration(45), duration(720), duration(11100)
+    ('45 s', '12 min', '3 h 05 min')
+    """
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+class ProgressLine:
+    """Prints how many of `count` items are done, and the remaining time, to stderr.
+
+    On a terminal, one line changes twice per second and disappears at the end. Elsewhere, such as in a log
+    file, there are two lines per minute. Call it with the number of items that are done.
+
+    Args:
+        title: string, the start of the line.
+        count: integer, the number of items.
+        unit: string, the plural name of the items.
+    """
+
+    def __init__(self, title: str, count: int, unit: str):
+        self._title, self._count, self._unit = title, count, unit
+        self._started = self._printed = time.perf_counter()
+        self._terminal = sys.stderr.isatty()
+
+    def __call__(self, done: int) -> None:
+        now = time.perf_counter()
+        if done == self._count:
+            if self._terminal:
+                print("\r\033[K", end="", file=sys.stderr, flush=True)
+        elif now - self._printed > (0.5 if self._terminal else 30):
+            self._printed = now
+            left = duration((now - self._started) / done * (self._count - done))
+            start, end = ("\r\033[K", "") if self._terminal else ("", "\n")
+            line = f"{self._title}  {done:,} of {self._count:,} {self._unit}, {left} left"
+            print(f"{start}{line}", end=end, file=sys.stderr, flush=True)

@@ -1,0 +1,70 @@
+"""What may be concluded from the difference of two models, in sentences."""
+
+import math
+
+import numpy as np
+
+from kapp.metrics import significance
+from kapp.records import Comparison
+from kapp.reporting.tables import percent, points
+from kapp.run_folder import Run
+
+NO_TEST = (
+    "No paired test is possible: one of the two runs has no predictions.npz, or their test images differ."
+)
+ONE_SEED = "The test covers the sampling noise of the images, not the spread between seeds."
+
+
+def compare_runs(run: Run, baseline: Run) -> Comparison | None:
+    """Returns the paired comparison of two finished runs on their test images.
+
+    Returns:
+        None where a run has no `predictions.npz`, or the test images of the two differ.
+    """
+    first, second = run.predictions(), baseline.predictions()
+    if first is None or second is None or run.config.data_sha256 != baseline.config.data_sha256:
+        return None
+    if not np.array_equal(first.test_samples, second.test_samples):
+        return None
+    return significance.compare(first.test_classes, second.test_classes, first.test_labels)
+
+
+def describe(comparison: Comparison, first: str, second: str) -> str:
+    """Returns the difference of two models on the same images, its test and its limits, in sentences.
+
+    Args:
+        comparison: of `first` with `second`.
+        first: the first model's name.
+        second: the second model's name.
+    """
+    p_value = comparison.p_value
+    return (
+        f"{first} compared with {second} on the same images: "
+        f"{points(comparison.difference, *comparison.interval)} of accuracy (paired 95% interval), "
+        f"p = {p_value:.2g} by McNemar's exact test: {verdict(p_value)}. "
+        f"Both predict the same class for {percent(comparison.agreement)} of the images. "
+        f"{_smallest(comparison)}"
+    )
+
+
+def verdict(p_value: float) -> str:
+    """Returns whether a difference with this p-value is significant, in words."""
+    is_significant = p_value < significance.ALPHA
+    return f"{'' if is_significant else 'not '}significant at the {significance.ALPHA:.0%} level"
+
+
+def smallest_detectable(comparison: Comparison) -> float:
+    """Returns the smallest difference that the images of `comparison` could have detected, a fraction."""
+    discordant = comparison.only_first + comparison.only_second
+    return significance.smallest_detectable_difference(discordant, comparison.images)
+
+
+def _smallest(comparison: Comparison) -> str:
+    smallest = smallest_detectable(comparison)
+    images = f"{comparison.only_first + comparison.only_second:,} of {comparison.images:,} images"
+    if smallest == math.inf:
+        return f"Exactly one of the two is correct for {images}, too few to detect any difference."
+    return (
+        f"Exactly one of the two is correct for {images}, which could have detected a difference of "
+        f"{100 * smallest:.1f} points or more."
+    )

@@ -1,0 +1,232 @@
+"""The sweep folder: the only reader and writer of its files.
+
+sweep.json       SweepConfig: the recipe with its settings, the tuner and what it searches
+trials/004.json  Trial: its values, its score on validation images, or why it failed
+trials/004/      its run folder, without a test score
+best.json        the settings of the best trial, for the recipe's --config
+best/            the run of best.json, with the sweep's only test score
+teachers/        the settings of networks that are trained before the trials
+workers/         logs, with several workers
+figures/         PNG files of the report
+report.md        the report
+"""
+
+import dataclasses
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from kapp import records
+from kapp.errors import ConfigError
+from kapp.fileio import atomic_folder, folder_lock, make_folder, write_text
+from kapp.records import Setting, SweepConfig, Trial
+from kapp.run_folder import NOT_IN_IDENTITY, START_AGAIN, Run, file_name
+
+ROOT = Path("sweeps")
+BASELINES = ("baseline", "scratch_baseline")  # a recipe trains these with the best trial alone
+FOLDERS = ("trials", "best", "teachers", "figures", "workers")
+FILES = ("best.json", "report.md", "sweep.json")  # sweep.json last: it marks the folder
+
+
+def default_folder(names: Sequence[str], seed: int, config: SweepConfig) -> Path:
+    """`sweeps/RECIPE-NAMES-sSEED-DIGEST`: one folder per sweep."""
+    prefix = "-".join([config.recipe, *map(file_name, names)])
+    return ROOT / f"{prefix}-s{seed}-{digest(config)[:6]}"
+
+
+def digest(config: SweepConfig) -> str:
+    """The SHA-256 of `config`, in hexadecimal."""
+    return hashlib.sha256(json.dumps(records.to_json(config), sort_keys=True).encode()).hexdigest()
+
+
+def identity_settings(settings: Mapping[str, Setting]) -> dict[str, Setting]:
+    """`settings` without those of the place and the hardware of a computation."""
+    return {key: value for key, value in settings.items() if key not in NOT_IN_IDENTITY}
+
+
+class Sweep:
+    """One sweep folder, opened to read. `Sweep.open` opens one to write.
+
+    Raises:
+        ConfigError: `folder` is not a sweep folder.
+    """
+
+    def __init__(self, folder: Path | str):
+        self.folder = Path(folder)
+        if not self._config_file.is_file():
+            raise ConfigError(f"{self.folder} is not a sweep folder: it has no sweep.json.")
+
+    @classmethod
+    @contextmanager
+    def open(cls, folder: Path, config: SweepConfig, overwrite: bool = False) -> Iterator["Sweep"]:
+        """Open `folder` for the sweep of `config`: new, to be resumed, or complete already.
+
+        Other processes that open it wait until this block ends.
+
+        Args:
+            folder: created if it doesn't exist.
+            overwrite: delete an earlier sweep in the folder first.
+
+        Raises:
+            ConfigError: the folder has other files, or another sweep.
+            KappError: the folder can't be written.
+        """
+        if folder.exists() and not folder.is_dir():
+            raise ConfigError(f"{folder} is a file, not a folder. Choose another --out.")
+        make_folder(folder)
+        path = folder / "sweep.json"
+        # Files that begin with a dot are those of a killed process.
+        if not path.is_file() and any(not each.name.startswith(".") for each in folder.iterdir()):
+            raise ConfigError(
+                f"{folder} contains files but no sweep: nothing was changed. Choose another --out."
+            )
+        if not overwrite:
+            _refuse_another(path, config)  # now, and not after the wait for the lock
+        with folder_lock(folder, f"waiting for another process that searches in {folder}"):
+            if overwrite:
+                for name in FOLDERS:
+                    shutil.rmtree(folder / name, ignore_errors=True)
+                for name in FILES:
+                    (folder / name).unlink(missing_ok=True)
+            _refuse_another(path, config)
+            if not path.is_file():
+                records.write(config, path)
+            for name in ("trials", "figures"):
+                (folder / name).mkdir(exist_ok=True)
+            yield cls(folder)
+
+    @property
+    def config(self) -> SweepConfig:
+        return _read_config(self._config_file)
+
+    @property
+    def report_file(self) -> Path:
+        return self.folder / "report.md"
+
+    @property
+    def best_file(self) -> Path:
+        return self.folder / "best.json"
+
+    @property
+    def best_folder(self) -> Path:
+        return self.folder / "best"
+
+    @property
+    def best_run(self) -> Run | None:
+        """The finished run in best/, or None."""
+        run = Run(self.best_folder) if (self.best_folder / "config.json").is_file() else None
+        return run if run and run.is_finished else None
+
+    def figure(self, name: str) -> Path:
+        return self.folder / "figures" / f"{name}.png"
+
+    def run_folder(self, number: int) -> Path:
+        """The run folder of trial `number`."""
+        return self.folder / "trials" / f"{number:03d}"
+
+    def is_complete(self, count: int | None) -> bool:
+        """Whether `count` trials have ended and best.json is written.
+
+        Args:
+            count: None: the tuner decides, so the result is False.
+        """
+        trials = self.trials()
+        has_ended = bool(trials) and all(trial.end_order is not None for trial in trials)
+        return has_ended and self.best_file.is_file() and count is not None and len(trials) >= count
+
+    def trials(self) -> list[Trial]:
+        """Every trial so far, by number.
+
+        Raises:
+            KappError: a trial's file is damaged.
+        """
+        paths = (self.folder / "trials").glob("[0-9]*.json")  # without files that a killed process left
+        found = [records.read(Trial, path, "Remove it: the trial is run again.") for path in paths]
+        return sorted(found, key=lambda trial: trial.number)
+
+    def write_trial(self, trial: Trial) -> None:
+        records.write(trial, self.folder / "trials" / f"{trial.number:03d}.json")
+
+    def write_best(self, settings: Mapping[str, Setting]) -> None:
+        write_text(self.best_file, json.dumps(settings, indent=2) + "\n")
+
+    def write_report(self, text: str) -> None:
+        write_text(self.report_file, text)
+
+    def is_best_finished(self, trial: Trial) -> bool:
+        """Whether best/ is the finished run of `trial`, not that of an earlier best trial."""
+        return self.best_run is not None and _is_run_of(self.best_run, trial)
+
+    def copy_to_best(self, trial: Trial, with_run: bool) -> None:
+        """Prepare best/ for the run of the best trial.
+
+        Args:
+            trial: the best.
+            with_run: copy the trial's run folder, so that the recipe only has to score it.
+        """
+        source = self.run_folder(trial.run)
+        if (self.best_folder / "config.json").is_file() and _is_run_of(Run(self.best_folder), trial):
+            return  # an interrupted run, which the recipe resumes
+        shutil.rmtree(self.best_folder, ignore_errors=True)
+        if with_run and (source / "model.keras").is_file():
+            with atomic_folder(self.best_folder) as partial:
+                shutil.copytree(source, partial, dirs_exist_ok=True)
+
+    def copy_results(self, folder: Path) -> "Sweep":
+        """Copy what a report needs to `folder`, without networks and local paths; return the copy."""
+        if folder.resolve() == self.folder.resolve():
+            return self
+        for name in ("trials", "figures"):
+            make_folder(folder / name)
+        records.write(self.config, folder / "sweep.json")
+        copy = Sweep(folder)
+        for trial in self.trials():
+            copy.write_trial(dataclasses.replace(trial, config=identity_settings(trial.config)))
+        if self.best_file.is_file():
+            copy.write_best(identity_settings(json.loads(self.best_file.read_text(encoding="utf-8"))))
+        if self.best_run is not None:
+            self.best_run.copy_results(copy.best_folder)
+            if self.best_run.linear_probe.is_dir():
+                Run(self.best_run.linear_probe).copy_results(Run(copy.best_folder).linear_probe)
+        return copy
+
+    @property
+    def _config_file(self) -> Path:
+        return self.folder / "sweep.json"
+
+
+def best_trial(trials: Sequence[Trial]) -> Trial | None:
+    """The finished trial with the highest score, the first of equals; None if no trial finished."""
+    return max((t for t in trials if t.status == "finished"), key=lambda t: t.score or 0.0, default=None)
+
+
+def _read_config(path: Path) -> SweepConfig:
+    return records.read(SweepConfig, path, START_AGAIN)
+
+
+def _refuse_another(path: Path, config: SweepConfig) -> None:
+    """Raise a ConfigError if the sweep.json at `path` is of another sweep than `config`."""
+    if not path.is_file():
+        return
+    old, new = _flat(_read_config(path)), _flat(config)
+    keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
+    if keys:
+        changes = ", ".join(f"{key}: {old.get(key)!r} -> {new.get(key)!r}" for key in keys)
+        raise ConfigError(
+            f"{path.parent} contains another sweep ({changes}). Choose another --out, "
+            "or --overwrite to start again."
+        )
+
+
+def _flat(config: SweepConfig) -> dict[str, Setting]:
+    ranges = {f"range of {each.name}": f"{each.low}:{each.high}" for each in config.space}
+    values = records.to_json(dataclasses.replace(config, space=(), settings={}))
+    return {**values, **ranges, **config.settings}
+
+
+def _is_run_of(run: Run, trial: Trial) -> bool:
+    settings = {key: value for key, value in identity_settings(trial.config).items() if key not in BASELINES}
+    return settings.items() <= run.config.settings.items()

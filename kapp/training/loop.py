@@ -1,0 +1,210 @@
+"""The two calls of every training recipe: `fit` with the callbacks of a run, then `score_and_save`."""
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from statistics import median
+from typing import Literal
+
+import keras
+import numpy as np
+
+from kapp import distributed
+from kapp.callbacks import (
+    MetricsCSV,
+    Progress,
+    ResumeCheckpoint,
+    StopOnConstantOutput,
+    StopOnNonFiniteLoss,
+    Throughput,
+)
+from kapp.data import Dataset, Split, pipelines
+from kapp.errors import KappError
+from kapp.metrics import classification
+from kapp.models.flops import count_flops
+from kapp.papers.hparams import HParams
+from kapp.records import RunResult, Setting
+from kapp.run_folder import Predictions, Run
+from kapp.training import device
+from kapp.training.learner import Learner
+
+EVAL_BATCH_SIZE = 500
+CHECK_IMAGES = 32  # for StopOnConstantOutput
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunDetails:
+    """What a recipe adds to the measurements in `result.json`; the fields are those of `RunResult`."""
+
+    recipe: str
+    model: str
+    dataset: str
+    seed: int
+    precision: str
+    hyperparameters: Mapping[str, Setting]  # with `epochs`
+    teachers: tuple[str, ...] = ()
+    teacher_logits: Literal["cached", "live"] | None = None
+    source: str | None = None
+    phase: Literal["linear_probe", "fine_tuning"] | None = None
+
+
+def fit(
+    learner: Learner,
+    dataset: Dataset,
+    run: Run,
+    hparams: HParams,
+    *,
+    seed: int,
+    validate_every: int | None = None,
+    stop_epoch: int | None = None,
+) -> None:
+    """Train the compiled `learner` on `dataset.train`; resume where `run` was interrupted.
+
+    Writes `metrics.csv` and `model.keras`, the network with the best validation accuracy. Without validation
+    images it is the network of the last epoch; the metrics are then those of the test images, and select
+    nothing.
+
+    Args:
+        hparams: its `epochs` and `batch_size` are used here.
+        seed: of the epoch plans.
+        validate_every: training images between two validations, each a row of `metrics.csv` (None: those of
+            an epoch). The last validation is the first one at or after the end of the last epoch.
+        stop_epoch: the last epoch, where it isn't that of `hparams`.
+
+    Raises:
+        KappError: the loss isn't finite, the network predicts the same for every image, or a file of the run
+            is damaged.
+    """
+    batch_size = hparams.batch_size
+    steps_per_epoch = len(dataset.train) // batch_size
+    steps = validate_every // batch_size if validate_every else steps_per_epoch
+    epochs_per_row = steps / steps_per_epoch
+    # Keras calls the time between two validations an epoch.
+    validations = math.ceil((stop_epoch or hparams.epochs) * steps_per_epoch / steps)
+    selects = len(dataset.validation) > 0
+    validation_split = dataset.validation if selects else dataset.test
+    images = dataset.images if learner.streamed else None
+    augmentation = learner.augmentation
+
+    resume = ResumeCheckpoint(run, selects)
+    done = resume.restore(learner)
+    if done == validations:
+        return
+    check = pipelines.index_batch(validation_split.samples[:CHECK_IMAGES], augmentation, images)
+    callbacks = [
+        *learner.fit_callbacks(
+            samples=dataset.train.samples,
+            batch_size=batch_size,
+            seed=seed,
+            steps=steps,
+            eval_samples=validation_split.samples,
+        ),
+        StopOnNonFiniteLoss(run),
+        StopOnConstantOutput(run, check),
+        Throughput(steps * batch_size),
+    ]
+    if distributed.is_primary():
+        callbacks += [
+            MetricsCSV(run, epochs_per_row),
+            Progress(validations, steps, learner.network.name, epochs_per_row=epochs_per_row),
+            resume,  # last: the files of the epochs that it counts must be on disk
+        ]
+    learner.fit(
+        pipelines.train_batches(
+            dataset.train.samples,
+            batch_size,
+            seed=seed,
+            augmentation=augmentation,
+            first_step=done * steps,
+            images=images,
+        ),
+        steps_per_epoch=steps,
+        initial_epoch=done,
+        epochs=validations,
+        validation_data=pipelines.eval_batches(
+            validation_split.samples, EVAL_BATCH_SIZE, augmentation, images
+        ),
+        shuffle=False,
+        verbose=0,
+        callbacks=callbacks,
+    )
+    distributed.barrier()  # until the primary process has written the last epoch
+
+
+def score_and_save(learner: Learner, dataset: Dataset, run: Run, details: RunDetails) -> RunResult:
+    """Score the run's best network on the test images; write confusion.csv, predictions.npz and result.json.
+
+    Args:
+        details: what the recipe knows about the run.
+
+    Returns:
+        The record in `result.json`.
+
+    Raises:
+        KappError: `model.keras` is damaged.
+    """
+    started = time.perf_counter()
+    rows = run.metrics_rows()
+    selects = len(dataset.validation) > 0
+    # The first, where several are equal.
+    best = max(rows, key=lambda row: row["val_accuracy"]) if selects else rows[-1]
+    load_best(learner.network, run)
+    test, validation = predict(learner, dataset.test), predict(learner, dataset.validation)
+    labels, classes = dataset.test.labels, dataset.classes
+    epochs = details.hyperparameters["epochs"]
+    assert isinstance(epochs, int)
+    result = RunResult(
+        **vars(details),
+        backend=keras.backend.backend(),
+        device=device.name(),
+        commit=device.commit(),
+        epochs=epochs,
+        best_epoch=best["epoch"],
+        parameters=learner.network.count_params(),
+        flops=count_flops(learner.network),
+        train_images=len(dataset.train),
+        validation_images=len(dataset.validation),
+        test_images=len(dataset.test),
+        val_accuracy=best["val_accuracy"] if selects else None,
+        **classification.score(test, labels),
+        train_images_per_second=median(row["images_per_second"] for row in rows[1:] or rows),  # 1 compiles
+        seconds=sum(row["seconds"] for row in rows) + time.perf_counter() - started,
+    )
+    if distributed.is_primary():
+        run.write_confusion(classification.confusion(labels, test.argmax(axis=-1), len(classes)), classes)
+        run.write_predictions(
+            Predictions(*_columns(dataset.test, test), *_columns(dataset.validation, validation))
+        )
+        run.write_result(result)
+        run.checkpoint_file.unlink(missing_ok=True)
+    distributed.barrier()
+    return result
+
+
+def predict(learner: Learner, split: Split) -> np.ndarray:
+    """Logits (n, classes), float32, of the images of `split` in their order."""
+    if not len(split):
+        return np.zeros((0, learner.network.output_shape[-1]), np.float32)
+    images = split.all_images if learner.streamed else None
+    batches = pipelines.eval_batches(split.samples, EVAL_BATCH_SIZE, learner.augmentation, images)
+    return np.asarray(learner.predict(batches, verbose=0))
+
+
+def load_best(network: keras.Model, run: Run) -> None:
+    """Load the weights of the run's `model.keras` into `network`.
+
+    Raises:
+        KappError: the file is damaged.
+    """
+    try:
+        network.load_weights(run.model_file)
+    except Exception as error:  # Keras raises what its zip, JSON and HDF5 raise
+        raise KappError(f"{run.model_file} is damaged ({error}). Start again with --overwrite.") from error
+
+
+def _columns(split: Split, logits: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Samples, labels, float16 logits and classes, as `Predictions` has them."""
+    largest = np.finfo(np.float16).max
+    half = logits.clip(-largest, largest).astype(np.float16)
+    return split.samples, split.labels, half, logits.argmax(axis=-1).astype(np.int32)

@@ -1,0 +1,107 @@
+"""TeacherEnsemble: one or several trained networks as one teacher."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+from kapp.errors import ConfigError
+from kapp.keras_internals import flatten_layers
+from kapp.models.keras_file import is_classifier, outputs_probabilities
+
+MIN_PROBABILITY = 1e-7  # smaller ones are raised to it before their logarithm is taken
+ENSEMBLES = ("logits", "probabilities")
+
+
+class TeacherEnsemble(keras.Model):
+    """Maps images to the teachers' logits (n, classes), in inference mode.
+
+    Args:
+        networks: one or several, images to logits (n, classes) or to probabilities. They are copied, and stay
+            as they are.
+        ensemble: what is averaged over several, "logits" (Urban et al. 2016) or "probabilities".
+
+    Raises:
+        ConfigError: there is no network, one isn't functional, their numbers of classes differ, or `ensemble`
+            is unknown.
+    """
+
+    def __init__(self, networks: keras.Model | Sequence[keras.Model], ensemble: str = "logits"):
+        super().__init__(name="teachers", dtype="float32")  # bfloat16 would round the images
+        networks = [networks] if isinstance(networks, keras.Model) else list(networks)
+        if not networks:
+            raise ConfigError("a Distiller needs at least one teacher.")
+        classes = [num_classes(network, "teacher") for network in networks]
+        if len(set(classes)) > 1:
+            raise ConfigError(f"the teachers have {classes} classes: they must be the same.")
+        check_ensemble(ensemble)
+        self.num_classes = classes[0]
+        self.networks = tuple(_frozen_copy(network) for network in networks)
+        self.probabilistic = tuple(outputs_probabilities(network) for network in networks)
+        self.ensemble = ensemble
+        self.built = True
+
+    def call(self, images: Any) -> Any:
+        outputs = []
+        for network, probabilistic in zip(self.networks, self.probabilistic):
+            output = ops.cast(network(images, training=False), "float32")
+            # The logarithms of probabilities are logits of the same probabilities.
+            outputs.append(ops.log(ops.maximum(output, MIN_PROBABILITY)) if probabilistic else output)
+        if len(outputs) == 1:
+            return outputs[0]
+        if self.ensemble == "logits":
+            return ops.mean(ops.stack(outputs), axis=0)
+        # The logarithm of the mean probability. No probability underflows on the way.
+        log_p = ops.log_softmax(ops.stack(outputs))
+        return ops.logsumexp(log_p, axis=0) - ops.log(float(len(outputs)))
+
+    def training_data(self, dataset: Any, augmentation: Any) -> tuple[Any, Any]:
+        """The data set and augmentation of a Distiller with this teacher: any."""
+        return dataset, augmentation
+
+    def logits(self, x: Any, images: Any) -> Any:
+        """Logits (n, classes) for the batch `x`, whose augmented images are `images`."""
+        return self(images)
+
+    def fit_callbacks(self, **settings: Any) -> list[keras.callbacks.Callback]:
+        return []
+
+
+def check_ensemble(ensemble: str) -> None:
+    """Refuse an unknown way to average teachers.
+
+    Raises:
+        ConfigError: `ensemble` is none of `ENSEMBLES`.
+    """
+    if ensemble not in ENSEMBLES:
+        raise ConfigError(f"ensemble is {ensemble!r}: {' or '.join(ENSEMBLES)}.")
+
+
+def num_classes(network: keras.Model, role: str) -> int:
+    """The number of classes that `network` predicts.
+
+    Args:
+        role: the word for `network` in messages.
+
+    Raises:
+        ConfigError: it isn't functional, or its output isn't (n, classes).
+    """
+    if not is_classifier(network):
+        raise ConfigError(
+            f"{role} {network.name!r} must be a functional model, or a Sequential one with an Input, "
+            "that maps images to (n, classes)."
+        )
+    return network.output_shape[-1]
+
+
+def _frozen_copy(teacher: keras.Model) -> keras.Model:
+    """A copy that no optimizer changes, so that the caller's own model is neither frozen nor kept in
+    memory."""
+    copy = keras.models.clone_model(teacher)
+    copy.set_weights(teacher.get_weights())
+    for layer in flatten_layers(copy):
+        if hasattr(layer, "finalize_state"):  # an adapted Normalization derives its constants here
+            layer.finalize_state()
+    copy.trainable = False
+    return copy

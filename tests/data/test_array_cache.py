@@ -1,0 +1,55 @@
+import errno
+import os
+
+import numpy as np
+import pytest
+
+from kapp import data
+from kapp.data import array_cache, sources
+from kapp.data.array_cache import disk_array
+from kapp.data.sources import shapes
+from kapp.errors import KappError
+
+
+@pytest.fixture
+def few_shapes(monkeypatch):
+    monkeypatch.setattr(shapes, "TRAIN_IMAGES", 50)
+    monkeypatch.setattr(shapes, "TEST_IMAGES", 10)
+
+
+def test_the_second_load_reads_the_cache(tmp_path, few_shapes, monkeypatch):
+    first = data.load("shapes:far", data_dir=str(tmp_path))
+    monkeypatch.setattr(shapes, "draw", None)  # a second drawing would fail
+    second = data.load("shapes:far", data_dir=str(tmp_path))
+    assert isinstance(second.images, np.memmap)
+    np.testing.assert_array_equal(first.images, second.images)
+    assert first.checksum == second.checksum
+    assert (tmp_path / "arrays" / "shapes_far-1" / "manifest.json").is_file()
+
+
+def test_two_processes_may_fill_the_cache_at_the_same_time(tmp_path, few_shapes):
+    """The second one keeps the arrays that the first one wrote."""
+    arrays = sources.load("shapes", str(tmp_path))
+    array_cache._write(tmp_path / "arrays" / "shapes-1", arrays)  # both found no cache
+    assert [path.name for path in (tmp_path / "arrays").iterdir()] == ["shapes-1"]
+    np.testing.assert_array_equal(sources.load("shapes", str(tmp_path)).images, arrays.images)
+
+
+@pytest.mark.parametrize("name", ["images.npy", "labels.npy", "manifest.json"])
+def test_the_message_names_a_damaged_cache(tmp_path, few_shapes, name):
+    data.load("shapes", data_dir=str(tmp_path))
+    file = tmp_path / "arrays" / "shapes-1" / name
+    file.write_bytes(file.read_bytes()[:-3])
+    with pytest.raises(KappError, match="arrays/shapes-1 is damaged .*Delete that folder"):
+        data.load("shapes", data_dir=str(tmp_path))
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="the system can't reserve disk space")
+def test_a_full_disk_is_reported_before_images_are_decoded(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    message = "cannot write the data cache .*: No space left on device.*--data-dir"
+    with pytest.raises(KappError, match=message):
+        disk_array((1, 8, 8, 3), tmp_path)

@@ -1,0 +1,57 @@
+"""What tests of several packages share."""
+
+import csv
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from kapp.run_folder import Run
+
+RUN_FILES = {
+    ".lock",
+    "checkpoints",
+    "config.json",
+    "confusion.csv",
+    "environment.json",
+    "figures",
+    "metrics.csv",
+    "model.keras",
+    "predictions.npz",
+    "report.md",
+    "result.json",
+}
+
+
+def file_names(folder: Path) -> set[str]:
+    """Names of the files and folders in `folder`."""
+    return {path.name for path in folder.iterdir()}
+
+
+def weight_bytes(run: Run) -> dict[str, bytes]:
+    """The weight files inside `model.keras`."""
+    with zipfile.ZipFile(run.model_file) as file:
+        return {name: file.read(name) for name in file.namelist() if name.endswith(".h5")}
+
+
+def untimed_metrics(run: Run) -> list[list[str]]:
+    """The rows of `metrics.csv` without the columns that differ from one execution to the next."""
+    with open(run.metrics_file) as file:
+        rows = list(csv.DictReader(file))
+    timed = ("seconds", "images_per_second")
+    return [[value for name, value in row.items() if name not in timed] for row in rows]
+
+
+def crop_and_flip(image: np.ndarray, view: int, crop_padding: int, flip: bool) -> np.ndarray:
+    """One view of one image in plain NumPy: the reference for `kapp.data.augmentation`."""
+    views = [
+        (flipped, dy, dx)
+        for flipped in ((False, True) if flip else (False,))
+        for dy in range(2 * crop_padding + 1)
+        for dx in range(2 * crop_padding + 1)
+    ]
+    flipped, dy, dx = views[view]
+    height, width, _ = image.shape
+    padded = np.pad(image, ((crop_padding, crop_padding), (crop_padding, crop_padding), (0, 0)))
+    crop = padded[dy : dy + height, dx : dx + width]
+    return crop[:, ::-1] if flipped else crop

@@ -1,0 +1,114 @@
+"""The page over many runs: its rows, its figures and its paired tests."""
+
+import pandas as pd
+import pytest
+
+from kapp.errors import ConfigError
+from kapp.metrics import significance
+from kapp.reporting import differences, summary, tables
+from tests.reporting.helpers import add_predictions, assert_links_exist, cells
+
+
+def write(runs, out) -> str:
+    summary.write(runs, out)
+    text = (out / "README.md").read_text(encoding="utf-8")
+    assert_links_exist(text, out, 3)
+    return text
+
+
+def test_the_summary_has_every_finished_run_and_pairs_the_curves(make_run, tmp_path):
+    runs = [
+        make_run("d", "linear_3", 0.582, teachers=["deep_resnet"]),
+        make_run("b", "linear_3", 0.551),
+        make_run("t", "deep_resnet", 0.902),
+        make_run("b1", "linear_3", 0.561, seed=1),
+        make_run("o", "linear_3", 0.3, teachers=["deep_resnet"], dataset="shapes:near", width=0.125),
+        make_run("u"),
+    ]
+    (runs[-1].folder / "result.json").unlink()
+    out = tmp_path / "reports" / "first"
+    text = write(runs, out)
+    frame = tables.rows(run.folder for run in runs)
+    assert tables.comparison(frame) in text
+    read = pd.read_csv(out / "rows.csv", keep_default_na=False)
+    assert list(read["run"]) == ["d", "b", "t", "b1", "o"]
+    assert list(read["test_accuracy"]) == list(frame["test_accuracy"])
+    assert sorted(path.name for path in (out / "figures").iterdir()) == [
+        "accuracies-cifar10.png",
+        "accuracies-shapes_near.png",
+        "accuracy-linear_3-cifar10-1-deep_resnet-prob_mse.png",
+        "loss-linear_3-cifar10-1-deep_resnet-prob_mse.png",
+    ]
+    settings = {row[""]: row["value"] for row in cells(text.split("## Settings\n")[1])}
+    assert (settings["seed"], settings["dataset"]) == ("0, 1", "cifar10, shapes:near")
+
+
+def test_no_finished_run_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="no finished run"):
+        summary.write([], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_same_run_twice_is_one(make_run, tmp_path):
+    run = make_run("a")
+    assert "Finished runs: 1." in write([run, run], tmp_path / "out")
+
+
+def test_one_common_seed_is_compared_image_by_image(make_run, tmp_path):
+    run, baseline = make_run("d", accuracy=0.57, teachers=["deep_resnet"]), make_run("b", accuracy=0.55)
+    for each in (run, baseline):
+        add_predictions(each)
+    found = differences.compare_runs(run, baseline)
+    (row,) = cells(write([run, baseline], tmp_path / "out").split("## Differences\n")[1])
+    assert row == {
+        "comparison": "linear_3: deep_resnet compared with labels",
+        "seeds": "1",
+        "difference (paired 95% interval)": tables.points(found.difference, *found.interval),
+        "p": f"{found.p_value:.2g}",
+        "smallest detectable": f"{100 * differences.smallest_detectable(found):.1f} points",
+    }
+
+
+def test_several_common_seeds_are_compared_by_the_paired_t_test(make_run, tmp_path):
+    distilled, labels = [0.57, 0.58, 0.585], [0.55, 0.55, 0.56]
+    runs = [make_run(f"d{i}", accuracy=x, seed=i, teachers=["deep_resnet"]) for i, x in enumerate(distilled)]
+    runs += [make_run(f"b{i}", accuracy=x, seed=i) for i, x in enumerate(labels)]
+    runs += [make_run("b9", accuracy=0.9, seed=9), make_run("other", accuracy=0.1, learning_rate=0.1)]
+    found = significance.compare_seeds(distilled, labels)
+    (row,) = cells(write(runs, tmp_path / "out").split("## Differences\n")[1])
+    assert row["comparison"] == "linear_3: deep_resnet compared with labels"
+    assert (row["seeds"], row["p"]) == ("3", f"{found.p_value:.2g}")
+    assert row["difference (paired 95% interval)"] == tables.points(found.difference, *found.interval)
+
+
+def test_one_seed_without_predictions_is_not_compared(make_run, tmp_path):
+    runs = [make_run("d", accuracy=0.57, teachers=["deep_resnet"]), make_run("b", accuracy=0.55)]
+    text = write(runs, tmp_path / "out")
+    assert f"linear_3: deep_resnet compared with labels: {differences.NO_TEST}" in text
+    assert "points" not in text
+
+
+def test_runs_without_a_baseline_or_a_common_seed_have_no_section_of_differences(make_run, tmp_path):
+    runs = [make_run("d", teachers=["deep_resnet"]), make_run("b", seed=1), make_run("c", "conv_1")]
+    assert "## Differences" not in write(runs, tmp_path / "out")
+
+
+def test_each_transfer_is_drawn_and_compared_with_scratch(make_run, tmp_path):
+    runs = []
+    for name in ("near", "far"):
+        target = {"dataset": f"npz:{name}", "epochs": 20}
+        from_source = {**target, "recipe": "transfer", "source": "cifar10", "head": "linear"}
+        runs += [
+            make_run(f"{name}-2", "all_cnn_c", 0.75, phase="fine_tuning", **from_source),
+            make_run(f"{name}-1", "all_cnn_c", 0.52, phase="linear_probe", **from_source),
+            make_run(f"{name}-0", "all_cnn_c", 0.69, **target),
+        ]
+    for run in runs:
+        add_predictions(run)
+    text = write(runs, tmp_path / "out")
+    names = {path.name for path in (tmp_path / "out" / "figures").iterdir()}
+    assert {f"phases-all_cnn_c-cifar10-npz_{name}-linear.png" for name in ("near", "far")} <= names
+    rows = cells(text.split("## Differences\n")[1])
+    assert [row["comparison"] for row in rows] == [
+        "all_cnn_c: cifar10, fine-tuning compared with scratch"
+    ] * 2

@@ -1,0 +1,74 @@
+"""The sweep folder: new, resumed, overwritten, refused."""
+
+import threading
+import time
+from dataclasses import replace
+
+import pytest
+
+from kapp.errors import ConfigError, KappError
+from kapp.records import SearchRange, SweepConfig, Trial
+from kapp.sweep_folder import Sweep
+
+RANGE = SearchRange("dropout", 0.0, 0.6)
+CONFIG = SweepConfig("train", "jax", "0", "random", True, (RANGE,), None, {"epochs": 3, "seed": 0})
+
+
+def test_config_and_trials_are_read_as_they_were_written(tmp_path):
+    trial = Trial(0, {"layers": 2, "dropout": 0.5}, epochs=1, run=0, config={"rates": [0.1], "width": 1.0})
+    with Sweep.open(tmp_path / "sweep", CONFIG) as sweep:
+        sweep.write_trial(trial)
+    assert Sweep(sweep.folder).config == CONFIG
+    [again] = Sweep(sweep.folder).trials()
+    assert again == trial
+    assert isinstance(again.values["layers"], int)  # as the oracle proposed it
+
+
+def test_half_written_files_of_a_killed_process_are_ignored(tmp_path):
+    folder = tmp_path / "sweep"
+    folder.mkdir()
+    (folder / ".4242-sweep.json").write_text("{")
+    with Sweep.open(folder, CONFIG) as sweep:
+        sweep.write_trial(Trial(0, {}, epochs=1, run=0))
+    trials = sweep.folder / "trials"
+    (trials / ".4242-000.json").write_text((trials / "000.json").read_text())
+    (trials / ".4242-001.json").write_text("")
+    assert [trial.number for trial in sweep.trials()] == [0]
+
+
+@pytest.mark.parametrize("text", ["{", "{}", '{"number": 0, "values": {}, "epochs": 1, "run": 0, "rn": 1}'])
+def test_a_damaged_trial_is_named(tmp_path, text):
+    with Sweep.open(tmp_path / "sweep", CONFIG) as sweep:
+        (sweep.folder / "trials" / "000.json").write_text(text)
+    with pytest.raises(KappError, match=r"000\.json is damaged .*Remove it: the trial is run again"):
+        sweep.trials()
+
+
+def test_another_sweep_is_refused_with_all_differences(tmp_path):
+    with Sweep.open(tmp_path / "sweep", CONFIG):
+        pass
+    other = replace(CONFIG, space=(replace(RANGE, high=0.5),), settings={"epochs": 4, "seed": 0})
+    with pytest.raises(ConfigError) as error, Sweep.open(tmp_path / "sweep", other):
+        pass
+    changes = "(range of dropout: '0.0:0.6' -> '0.0:0.5', epochs: 3 -> 4)"
+    assert f"contains another sweep {changes}. Choose" in str(error.value)
+
+
+def test_overwriting_waits_for_another_process(tmp_path, capsys):
+    trials, is_open = [], threading.Event()
+
+    def search():
+        with Sweep.open(tmp_path / "sweep", CONFIG) as sweep:
+            is_open.set()
+            time.sleep(0.5)
+            sweep.write_trial(Trial(0, {}, epochs=1, run=0))
+            trials.extend(sweep.trials())
+
+    other = threading.Thread(target=search)
+    other.start()
+    is_open.wait()
+    with Sweep.open(tmp_path / "sweep", CONFIG, overwrite=True) as sweep:
+        assert sweep.trials() == []
+    other.join()
+    assert len(trials) == 1
+    assert "waiting for another process that searches in" in capsys.readouterr().out

@@ -1,0 +1,75 @@
+import keras
+import numpy as np
+import pytest
+
+from kapp import data
+from kapp.data import Augmentation
+from kapp.errors import KappError
+from kapp.training import Learner, loop
+from tests.training.helpers import details, hparams, new_run, predict, small_network
+
+
+@pytest.fixture
+def dataset(tiny_npz):
+    return data.load(f"npz:{tiny_npz}")  # 160 to train on, 40 for validation, 50 to test
+
+
+def fitted(dataset, run, network=None, **settings) -> Learner:
+    learner = Learner(network or small_network(), dataset, Augmentation(1))
+    learner.compile("adam")
+    loop.fit(learner, dataset, run, hparams(epochs=2), seed=0, **settings)
+    return learner
+
+
+def test_predictions_are_those_of_the_best_network(dataset, tmp_path):
+    run = new_run(tmp_path / "run")
+    result = loop.score_and_save(fitted(dataset, run), dataset, run, details(epochs=2))
+    assert run.result == result
+    assert not run.checkpoint_file.exists()
+    predictions, best = run.predictions(), keras.models.load_model(run.model_file)
+    for split, samples, labels, logits, classes in (
+        (dataset.test, *predictions[:4]),
+        (dataset.validation, *predictions[4:]),
+    ):
+        np.testing.assert_array_equal(samples, split.samples)
+        np.testing.assert_array_equal(labels, split.labels)
+        np.testing.assert_allclose(logits, predict(best, split.images), rtol=2e-3, atol=2e-3)
+        np.testing.assert_array_equal(classes, predict(best, split.images).argmax(axis=1))
+        assert (logits.dtype, classes.dtype) == (np.float16, np.int32)
+    assert np.mean(predictions.test_classes == predictions.test_labels) == result.test_accuracy
+    val_accuracy = np.mean(predictions.validation_classes == predictions.validation_labels)
+    assert val_accuracy == pytest.approx(result.val_accuracy)
+    assert result.val_accuracy == max(row["val_accuracy"] for row in run.metrics_rows())
+    assert run.confusion().to_numpy().trace() == result.test_accuracy * 50
+
+
+def test_without_validation_images_the_last_network_is_scored(tiny_npz, tmp_path):
+    dataset, run = data.load(f"npz:{tiny_npz}", validation_images=0), new_run(tmp_path / "run")
+    result = loop.score_and_save(fitted(dataset, run), dataset, run, details(epochs=2))
+    assert (result.best_epoch, result.val_accuracy, result.validation_images) == (2, None, 0)
+    assert run.predictions().validation_logits.shape == (0, 3)
+
+
+def test_a_run_that_stops_early_resumes(dataset, tmp_path):
+    run = new_run(tmp_path / "run")
+    fitted(dataset, run, stop_epoch=1)
+    assert [row["epoch"] for row in run.metrics_rows()] == [1]
+    fitted(dataset, run)
+    assert [row["epoch"] for row in run.metrics_rows()] == [1, 2]
+
+
+def test_a_network_whose_operations_cannot_be_counted_is_scored(dataset, tmp_path):
+    """The source of a transfer may be such a network."""
+    images = keras.Input((8, 8, 3))
+    x = keras.layers.Flatten()(keras.layers.DepthwiseConv2D(3)(images / 255.0))
+    network, run = keras.Model(images, keras.layers.Dense(3)(x)), new_run(tmp_path / "run")
+    loop.score_and_save(fitted(dataset, run, network), dataset, run, details())
+    assert run.result.flops is None
+
+
+def test_a_damaged_model_file_is_named(dataset, tmp_path):
+    run = new_run(tmp_path / "run")
+    learner = fitted(dataset, run)
+    run.model_file.write_bytes(b"garbage")
+    with pytest.raises(KappError, match=f"{run.model_file} is damaged"):
+        loop.score_and_save(learner, dataset, run, details())
