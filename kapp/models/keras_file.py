@@ -82,7 +82,7 @@ def load(
 
     Raises:
         ConfigError: the model is no classifier, or has other classes or image sizes.
-        KappError: the file is damaged, or holds code.
+        KappError: the file is damaged, or contains code.
     """
     model = load_keras_file(path(source))
     if not is_classifier(model):
@@ -109,7 +109,7 @@ def load_keras_file(path: Path) -> "keras.Model":
     """Returns the model in a .keras file, uncompiled.
 
     Raises:
-        KappError: the file is damaged, or holds code.
+        KappError: the file is damaged, or contains code.
     """
     import keras
 

@@ -136,7 +136,7 @@ def score_and_save(learner: Learner, dataset: Dataset, run: Run, details: RunDet
     """Score the run's best network on the test images; write confusion.csv, predictions.npz and result.json.
 
     Args:
-        details: what the recipe knows about the run.
+        details: the part of the result that only the recipe has.
 
     Returns:
         The record in `result.json`.

@@ -34,8 +34,8 @@ class TeacherLogits:
 
     The store is `folder`/DIGEST/logits.npy, uint16 (rows, classes + 1): the bits of the logits and a
     checksum, which is 0 where the row is missing. DIGEST is that of store.json in the same folder: the
-    teachers, the data, the split, the augmentation and the backend. A teacher computes in the precision that
-    its own file says. Several processes may share a store: one at a time computes, and no row changes once it
+    teachers, the data, the split, the augmentation and the backend. A teacher computes in the precision of
+    its own file. Several processes may share a store: one at a time computes, and no row changes once it
     is written.
 
     Args:
