@@ -289,8 +289,8 @@ def run(settings: Settings, stop_epoch: int | None = None) -> Run:
         if run.is_finished:
             print(f"{settings.student}: already complete, skipping", flush=True)
         else:
-            precision = settings.compute.start(hparams.batch_size)
-            from kapp.training import Distiller, device, loop, optimizers
+            settings.compute.start(hparams.batch_size)
+            from kapp.training import Distiller, loop, optimizers
 
             student = NetworkOptions(settings.width).build(settings.student, dataset, settings.seed)
             teacher, kind = load_teacher(teachers, settings, dataset)
@@ -298,34 +298,27 @@ def run(settings: Settings, stop_epoch: int | None = None) -> Run:
                 teacher=teacher, student=student, dataset=dataset, augmentation=settings.augmentation
             )
             distiller.compile(
-                optimizers.build(hparams, steps_per_epoch=len(dataset.train) // hparams.batch_size),
+                optimizers.build(hparams, len(dataset.train) // hparams.batch_size),
                 distillation_loss=settings.distillation.distillation_loss,
                 temperature=settings.distillation.temperature,
                 label_weight=settings.distillation.label_weight,
             )
-            run.write_environment(device.environment(dataset.checksum))
             print(f"{settings.student}: {hparams.epochs} epochs from {' + '.join(names)}", flush=True)
-            loop.fit(
+            loop.train(
                 distiller,
                 dataset,
                 run,
                 hparams,
-                seed=settings.seed,
+                loop.RunDetails(
+                    recipe="distill",
+                    model=settings.student,
+                    seed=settings.seed,
+                    teachers=names,
+                    teacher_logits=kind,
+                ),
                 validate_every=settings.data.validate_every,
                 stop_epoch=stop_epoch,
             )
-            if stop_epoch is None:
-                details = loop.RunDetails(
-                    recipe="distill",
-                    model=settings.student,
-                    dataset=settings.dataset,
-                    seed=settings.seed,
-                    precision=precision,
-                    hyperparameters=cli.as_json(hparams) | cli.as_json(settings.augmentation),
-                    teachers=names,
-                    teacher_logits=kind,
-                )
-                loop.score_and_save(distiller, dataset, run, details)
         if stop_epoch is None:
             write_report(run, baseline, [Run(path) for path in teachers if path.is_dir()])
     return run

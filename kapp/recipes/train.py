@@ -140,42 +140,32 @@ def run(settings: Settings, stop_epoch: int | None = None) -> Run:
         if run.is_finished:
             print(f"{settings.model}: already complete, skipping", flush=True)
         else:
-            precision = settings.compute.start(hparams.batch_size)
-            from kapp.training import Learner, device, loop, optimizers
+            settings.compute.start(hparams.batch_size)
+            from kapp.training import Learner, loop, optimizers
 
             network = settings.network.build(settings.model, dataset, settings.seed)
             learner = Learner(network, dataset, settings.augmentation)
             learner.compile(
                 optimizers.build(
                     hparams,
-                    steps_per_epoch=len(dataset.train) // hparams.batch_size,
+                    len(dataset.train) // hparams.batch_size,
                     reset_momentum_every_epoch="schedule" in settings.network.code_variants,
                 )
             )
-            distributed.run_on_primary(lambda: run.write_environment(device.environment(dataset.checksum)))
             print(
                 f"{settings.model}: {network.count_params():,} parameters, {hparams.epochs} epochs on labels",
                 flush=True,
             )
-            loop.fit(
+            details = loop.RunDetails(recipe="train", model=settings.model, seed=settings.seed)
+            loop.train(
                 learner,
                 dataset,
                 run,
                 hparams,
-                seed=settings.seed,
+                details,
                 validate_every=settings.data.validate_every,
                 stop_epoch=stop_epoch,
             )
-            if stop_epoch is None:
-                details = loop.RunDetails(
-                    recipe="train",
-                    model=settings.model,
-                    dataset=settings.dataset,
-                    seed=settings.seed,
-                    precision=precision,
-                    hyperparameters=cli.as_json(hparams) | cli.as_json(settings.augmentation),
-                )
-                loop.score_and_save(learner, dataset, run, details)
         if stop_epoch is None:
             write_report(run)
     return run

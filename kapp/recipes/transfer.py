@@ -367,22 +367,20 @@ def transfer(settings: Settings, dataset: Dataset, source: Path, stop_epoch: int
             print(f"{names[0]}: already complete, skipping", flush=True)
         else:
             if not probe.is_finished:
-                train_linear_probe(settings, dataset, source, probe, score=stop_epoch is None)
+                train_linear_probe(settings, dataset, source, probe, stop_epoch)
             fine_tune(settings, dataset, probe, run, stop_epoch)
         if stop_epoch is None:
             write_report(run, probe, scratch)
     return [*([scratch] if scratch else []), probe, run]
 
 
-def train_linear_probe(settings: Settings, dataset: Dataset, source: Path, run: Run, score: bool) -> None:
-    """Train a new head on the frozen features of the network in `source`, from where `run` stands.
-
-    Args:
-        score: whether to score the result and finish the run.
-    """
+def train_linear_probe(
+    settings: Settings, dataset: Dataset, source: Path, run: Run, stop_epoch: int | None
+) -> None:
+    """Train a new head on the frozen features of the network in `source`, from where `run` stands; score it
+    unless `stop_epoch`, an epoch of fine-tuning, is set."""
     hparams, augmentation = settings.linear_probe
     settings.compute.start(hparams.batch_size)
-    from kapp.training import loop
     from kapp.training.linear_probe import LinearProbe, replace_head, set_trainable, should_cache
 
     network = keras_file.load(source, dataset.image_shape, role="source")
@@ -390,74 +388,54 @@ def train_linear_probe(settings: Settings, dataset: Dataset, source: Path, run: 
     set_trainable(parts.backbone, False)
     cache = should_cache(parts, dataset, augmentation, hparams.epochs)
     learner = LinearProbe(parts, dataset, augmentation, cache_features=cache)
-    fit(learner, settings, "linear probe", hparams, dataset, run)
-    if score:
-        loop.score_and_save(learner, dataset, run, details(settings, network, "linear_probe"))
+    last_epoch = None if stop_epoch is None else hparams.epochs
+    train_phase(learner, "linear_probe", settings, hparams, dataset, run, last_epoch)
 
 
 def fine_tune(settings: Settings, dataset: Dataset, probe: Run, run: Run, stop_epoch: int | None) -> None:
     """Train the whole network of `probe`, from where `run` stands; score it unless `stop_epoch` is set."""
     hparams, augmentation = settings.fine_tuning
     settings.compute.start(hparams.batch_size)
-    from kapp.training import Learner, loop
+    from kapp.training import Learner
     from kapp.training.linear_probe import set_trainable
 
     network = keras_file.load(probe.folder, dataset.image_shape, role="source")
     set_trainable(network, True)
     learner = Learner(network, dataset, augmentation)
-    fit(learner, settings, "fine-tuning", hparams, dataset, run, stop_epoch)
-    if stop_epoch is None:
-        loop.score_and_save(learner, dataset, run, details(settings, network, "fine_tuning"))
+    train_phase(learner, "fine_tuning", settings, hparams, dataset, run, stop_epoch)
 
 
-def fit(
+def train_phase(
     learner: Any,
+    phase: Literal["linear_probe", "fine_tuning"],
     settings: Settings,
-    phase: str,
     hparams: HParams,
     dataset: Dataset,
     run: Run,
-    stop_epoch: int | None = None,
+    stop_epoch: int | None,
 ) -> None:
-    """Compile and fit the learner of one phase."""
-    from kapp.training import device, loop, optimizers
+    """Compile the learner of one phase, train it, and score it unless `stop_epoch` is set."""
+    from kapp.training import loop, optimizers
 
     learner.compile(
         optimizers.build(
             hparams,
-            steps_per_epoch=len(dataset.train) // hparams.batch_size,
+            len(dataset.train) // hparams.batch_size,
             reset_momentum_every_epoch="schedule" in settings.network.code_variants,
         )
     )
-    run.write_environment(device.environment(dataset.checksum))
+    name, source = settings.model or settings.source_name, settings.source_name
     weights = sum(int(np.prod(variable.shape)) for variable in learner.trainable_variables)
-    name = settings.model or settings.source_name
-    print(f"{name} on {dataset.name}, {phase}: {weights:,} weights, {hparams.epochs} epochs", flush=True)
-    loop.fit(
+    words = {"linear_probe": "linear probe", "fine_tuning": "fine-tuning"}[phase]
+    print(f"{name} on {dataset.name}, {words}: {weights:,} weights, {hparams.epochs} epochs", flush=True)
+    loop.train(
         learner,
         dataset,
         run,
         hparams,
-        seed=settings.seed,
+        loop.RunDetails(recipe="transfer", model=name, seed=settings.seed, source=source, phase=phase),
         validate_every=settings.data.validate_every,
         stop_epoch=stop_epoch,
-    )
-
-
-def details(settings: Settings, network: Any, phase: Literal["linear_probe", "fine_tuning"]) -> Any:
-    """A `loop.RunDetails`: what describes one phase in result.json."""
-    from kapp.training import loop, mixed_precision
-
-    hparams, augmentation = settings.linear_probe if phase == "linear_probe" else settings.fine_tuning
-    return loop.RunDetails(
-        recipe="transfer",
-        model=settings.model or settings.source_name,
-        dataset=settings.target[0],
-        seed=settings.seed,
-        precision=mixed_precision.policy_of(network),
-        hyperparameters=cli.as_json(hparams) | cli.as_json(augmentation),
-        source=settings.source_name,
-        phase=phase,
     )
 
 

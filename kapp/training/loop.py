@@ -1,8 +1,7 @@
-"""The two calls of every training recipe: `fit` with the callbacks of a run, then `score_and_save`."""
+"""`train`, the call of every training recipe: `fit` with the callbacks of a run, then `score_and_save`."""
 
 import math
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import median
 from typing import Literal
@@ -24,9 +23,9 @@ from kapp.errors import KappError
 from kapp.metrics import classification
 from kapp.models.flops import count_flops
 from kapp.papers.hparams import HParams
-from kapp.records import RunResult, Setting
+from kapp.records import RunResult, to_json
 from kapp.run_folder import Predictions, Run
-from kapp.training import device
+from kapp.training import device, mixed_precision
 from kapp.training.learner import Learner
 
 EVAL_BATCH_SIZE = 500
@@ -39,14 +38,35 @@ class RunDetails:
 
     recipe: str
     model: str
-    dataset: str
     seed: int
-    precision: str
-    hyperparameters: Mapping[str, Setting]  # with `epochs`
     teachers: tuple[str, ...] = ()
     teacher_logits: Literal["cached", "live"] | None = None
     source: str | None = None
     phase: Literal["linear_probe", "fine_tuning"] | None = None
+
+
+def train(
+    learner: Learner,
+    dataset: Dataset,
+    run: Run,
+    hparams: HParams,
+    details: RunDetails,
+    *,
+    validate_every: int | None = None,
+    stop_epoch: int | None = None,
+) -> None:
+    """`fit`, then `score_and_save` unless `stop_epoch` is set. The epoch plans are of `details.seed`."""
+    fit(
+        learner,
+        dataset,
+        run,
+        hparams,
+        seed=details.seed,
+        validate_every=validate_every,
+        stop_epoch=stop_epoch,
+    )
+    if stop_epoch is None:
+        score_and_save(learner, dataset, run, hparams, details)
 
 
 def fit(
@@ -61,9 +81,9 @@ def fit(
 ) -> None:
     """Train the compiled `learner` on `dataset.train`; resume where `run` was interrupted.
 
-    Writes `metrics.csv` and `model.keras`, the network with the best validation accuracy. Without validation
-    images it is the network of the last epoch; the metrics are then those of the test images, and select
-    nothing.
+    Writes `environment.json`, `metrics.csv` and `model.keras`, the network with the best validation
+    accuracy. Without validation images it is the network of the last epoch; the metrics are then those of
+    the test images, and select nothing.
 
     Args:
         hparams: its `epochs` and `batch_size` are used here.
@@ -91,6 +111,7 @@ def fit(
     done = resume.restore(learner)
     if done == validations:
         return
+    distributed.run_on_primary(lambda: run.write_environment(device.environment(dataset.checksum)))
     check = pipelines.index_batch(validation_split.samples[:CHECK_IMAGES], augmentation, images)
     callbacks = [
         *learner.fit_callbacks(
@@ -132,10 +153,13 @@ def fit(
     distributed.barrier()  # until the primary process has written the last epoch
 
 
-def score_and_save(learner: Learner, dataset: Dataset, run: Run, details: RunDetails) -> RunResult:
+def score_and_save(
+    learner: Learner, dataset: Dataset, run: Run, hparams: HParams, details: RunDetails
+) -> RunResult:
     """Score the run's best network on the test images; write confusion.csv, predictions.npz and result.json.
 
     Args:
+        hparams: what the network was trained with.
         details: the part of the result that only the recipe has.
 
     Returns:
@@ -152,14 +176,15 @@ def score_and_save(learner: Learner, dataset: Dataset, run: Run, details: RunDet
     load_best(learner.network, run)
     test, validation = predict(learner, dataset.test), predict(learner, dataset.validation)
     labels, classes = dataset.test.labels, dataset.classes
-    epochs = details.hyperparameters["epochs"]
-    assert isinstance(epochs, int)
     result = RunResult(
         **vars(details),
+        dataset=dataset.name,
+        hyperparameters=to_json(hparams) | to_json(learner.augmentation),
+        precision=mixed_precision.policy_of(learner.network),
         backend=keras.backend.backend(),
         device=device.name(),
         commit=device.commit(),
-        epochs=epochs,
+        epochs=hparams.epochs,
         best_epoch=best["epoch"],
         parameters=learner.network.count_params(),
         flops=count_flops(learner.network),

@@ -61,15 +61,7 @@ def new_run(folder: Path) -> Run:
     return Run.create(folder, example_records.CONFIG)
 
 
-def details(epochs: int = 1) -> RunDetails:
-    return RunDetails(
-        recipe="train",
-        model="linear_3",
-        dataset="tiny",
-        seed=0,
-        precision="float32",
-        hyperparameters={"epochs": epochs},
-    )
+DETAILS = RunDetails(recipe="train", model="linear_3", seed=0)
 
 
 def random_dataset() -> data.Dataset:

@@ -6,7 +6,7 @@ from kapp import data
 from kapp.data import Augmentation
 from kapp.errors import KappError
 from kapp.training import Learner, loop
-from tests.training.helpers import details, hparams, new_run, predict, small_network
+from tests.training.helpers import DETAILS, hparams, new_run, predict, small_network
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def fitted(dataset, run, network=None, **settings) -> Learner:
 
 def test_predictions_are_those_of_the_best_network(dataset, tmp_path):
     run = new_run(tmp_path / "run")
-    result = loop.score_and_save(fitted(dataset, run), dataset, run, details(epochs=2))
+    result = loop.score_and_save(fitted(dataset, run), dataset, run, hparams(epochs=2), DETAILS)
     assert run.result == result
     assert not run.checkpoint_file.exists()
     predictions, best = run.predictions(), keras.models.load_model(run.model_file)
@@ -45,7 +45,7 @@ def test_predictions_are_those_of_the_best_network(dataset, tmp_path):
 
 def test_without_validation_images_the_last_network_is_scored(tiny_npz, tmp_path):
     dataset, run = data.load(f"npz:{tiny_npz}", validation_images=0), new_run(tmp_path / "run")
-    result = loop.score_and_save(fitted(dataset, run), dataset, run, details(epochs=2))
+    result = loop.score_and_save(fitted(dataset, run), dataset, run, hparams(epochs=2), DETAILS)
     assert (result.best_epoch, result.val_accuracy, result.validation_images) == (2, None, 0)
     assert run.predictions().validation_logits.shape == (0, 3)
 
@@ -63,7 +63,7 @@ def test_a_network_whose_operations_cannot_be_counted_is_scored(dataset, tmp_pat
     images = keras.Input((8, 8, 3))
     x = keras.layers.Flatten()(keras.layers.DepthwiseConv2D(3)(images / 255.0))
     network, run = keras.Model(images, keras.layers.Dense(3)(x)), new_run(tmp_path / "run")
-    loop.score_and_save(fitted(dataset, run, network), dataset, run, details())
+    loop.score_and_save(fitted(dataset, run, network), dataset, run, hparams(), DETAILS)
     assert run.result.flops is None
 
 
@@ -72,4 +72,4 @@ def test_a_damaged_model_file_is_named(dataset, tmp_path):
     learner = fitted(dataset, run)
     run.model_file.write_bytes(b"garbage")
     with pytest.raises(KappError, match=f"{run.model_file} is damaged"):
-        loop.score_and_save(learner, dataset, run, details())
+        loop.score_and_save(learner, dataset, run, hparams(), DETAILS)

@@ -9,7 +9,7 @@ from kapp.data import Augmentation
 from kapp.training import Distiller, Learner, TeacherLogits, loop
 from kapp.training.linear_probe import LinearProbe, replace_head, set_trainable
 from tests.helpers import untimed_metrics
-from tests.training.helpers import details, hparams, new_run, state_of
+from tests.training.helpers import DETAILS, hparams, new_run, state_of
 
 AUGMENTATION = Augmentation(1)
 
@@ -46,7 +46,7 @@ def test_each_epoch_has_the_same_bits(make, tiny_npz, tmp_path):
         learner.compile(keras.optimizers.SGD(0.1, momentum=0.9))
         runs += [new_run(tmp_path / str(streamed))]
         loop.fit(learner, dataset, runs[-1], hparams(epochs=3), seed=3)
-        loop.score_and_save(learner, dataset, runs[-1], details(epochs=3))
+        loop.score_and_save(learner, dataset, runs[-1], hparams(epochs=3), DETAILS)
         states += [state_of(learner.network)]
     assert untimed_metrics(runs[0]) == untimed_metrics(runs[1])
     for one, other in zip(*states, strict=True):
