@@ -59,7 +59,7 @@ def float32_copy(network: keras.Model) -> keras.Model:
 
 
 def _clone_in_float32(layer: keras.Operation) -> keras.Operation:
-    dtype = (
-        {"dtype": "float32"} if isinstance(layer, keras.Layer) else {}
-    )  # an operation, as x / 255, has none
-    return type(layer).from_config({**layer.get_config(), **dtype})
+    config = layer.get_config()
+    if isinstance(layer, keras.Layer):  # an operation, as x / 255, has no dtype
+        config["dtype"] = "float32"
+    return type(layer).from_config(config)
