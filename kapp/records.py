@@ -83,6 +83,9 @@ class RunResult:
     teacher_logits: Literal["cached", "live"] | None = None
     source: str | None = None  # of a transfer: where the network was trained first
     phase: Literal["linear_probe", "fine_tuning"] | None = None
+    # How many validation images each teacher, or the source, was trained on; None: unknown. () without
+    # teachers, or with a source of other images.
+    validation_overlap: tuple[int | None, ...] = ()
     status: Literal["finished"] = "finished"
 
 

@@ -19,19 +19,20 @@ ROOT = Path(__file__).parents[1]
 FOLDERS = (ROOT, ROOT / "kapp", ROOT / "kapp" / "layers")  # of which pages name modules
 FLAG = re.compile(r"--[a-z][a-z-]+")
 CLASSES = 3
-COUNTS = {"train": 480, "test": 90}
+COUNTS = {"train": 480, "test": 90, "validation": 90}
 
 
 def draw(part: str) -> tuple[np.ndarray, np.ndarray]:
     """Images of three of the embedded set's shapes, 32x32, and their labels."""
-    images, labels = shapes.draw("shapes", 10 * COUNTS[part], seed=["train", "test"].index(part))
+    images, labels = shapes.draw("shapes", 10 * COUNTS[part], seed=list(COUNTS).index(part))
     selected = np.flatnonzero(labels < CLASSES)[: COUNTS[part]]
     return images[selected], labels[selected]
 
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory) -> Path:
-    """The user's files: images/, and mine.keras, a classifier of 24x24 images from -1 to 1."""
+    """The user's files: images/, and mine.keras, a classifier of 24x24 images from -1 to 1, trained on
+    images/train alone."""
     keras.utils.set_random_seed(0)
     folder = tmp_path_factory.mktemp("guide")
     for part in COUNTS:
@@ -76,6 +77,10 @@ def test_own_teacher_page(workplace):
 
     student = Run(workplace / "student").result
     assert student.teachers == ("teacher",)
+    assert (student.train_images, student.validation_images, student.test_images) == tuple(
+        COUNTS[part] for part in ("train", "validation", "test")
+    )
+    assert student.validation_overlap == (None,)
     assert (workplace / "student" / "export" / "saved_model" / "manifest.json").is_file()
     teacher, export = (
         records.read(records.Evaluation, workplace / f"{name}-evaluation" / "evaluation.json", "")

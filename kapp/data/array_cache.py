@@ -16,12 +16,13 @@ from kapp.fileio import checksum, make_folder, write_text
 
 
 class Arrays(NamedTuple):
-    """A decoded data set: the training images first, then the test images."""
+    """A decoded data set: the training images first, then its own validation images, then the test images."""
 
     images: np.ndarray  # uint8 (n, height, width, channels)
     labels: np.ndarray  # int32 (n,)
     num_train: int  # number of training images
     classes: Sequence[str]
+    num_validation: int = 0  # number of its own validation images; 0: kapp holds out training images
 
 
 def check_arrays(
@@ -98,6 +99,7 @@ def _write(folder: Path, arrays: Arrays) -> None:
         np.save(partial / "labels.npy", arrays.labels)
         manifest = {
             "train": arrays.num_train,
+            "validation": arrays.num_validation,
             "classes": list(arrays.classes),
             "sha256": {name: checksum(partial / f"{name}.npy") for name in ("images", "labels")},
         }
@@ -118,7 +120,8 @@ def _read(folder: Path) -> Arrays:
                 raise ValueError(f"the checksum of {name}.npy is wrong")
         images = np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False)
         labels = np.load(folder / "labels.npy", allow_pickle=False)
-        return Arrays(images, labels, manifest["train"], manifest["classes"])
+        counts = manifest["train"], manifest.get("validation", 0)  # caches of older versions have none
+        return Arrays(images, labels, counts[0], manifest["classes"], counts[1])
     except (OSError, ValueError, KeyError) as error:
         raise KappError(
             f"the data cache {folder} is damaged ({error}). Delete that folder. The next run recreates it."

@@ -48,7 +48,10 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """All images of a data set as one array, and its three splits, which share no image."""
+    """All images of a data set as one array, and its three splits, which share no image.
+
+    A data set may have validation images of its own. Otherwise they are held out from its training images.
+    """
 
     name: str
     images: np.ndarray  # uint8 (n, height, width, channels); may be memory-mapped
@@ -59,6 +62,9 @@ class Dataset:
     test: Split
     # True: each batch contains its images. False: the device keeps all images, batches contain indices.
     streamed: bool = field(default=False, kw_only=True)
+    # int32 (n,): all training images, in the order of `sampling.hold_out`.
+    train_order: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int32), kw_only=True)
+    has_own_validation: bool = field(default=False, kw_only=True)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -73,10 +79,12 @@ class Dataset:
 
     @cached_property
     def checksum(self) -> str:
-        """The SHA-256 of all images and labels, in hexadecimal."""
+        """The SHA-256 of all images and labels, and of its own division, in hexadecimal."""
         digest = hashlib.sha256()
         for array in (self.images, self.labels):
             digest.update(np.ascontiguousarray(array).data)
+        if self.has_own_validation:
+            digest.update(f"{len(self.train_order)} training, {len(self.test)} test images".encode())
         return digest.hexdigest()
 
     @cached_property
@@ -110,9 +118,10 @@ def load(
         seed: integer, the seed of the split. Each part contains the classes in proportion.
         data_dir: the folder of the data sets and the array cache; see `sources.home`.
         validation_images: number of training images set aside for validation. Default: a fifth of the
-            training set, as in Ratusznik et al. (section 3: 40,000 / 10,000 / 10,000). 0 disables
-            validation, as in Hu 2018 (5,000 / 1,000).
-        train_images: maximum number of training images. At most a quarter as many are for validation.
+            training set, as in Ratusznik et al. (section 3: 40,000 / 10,000 / 10,000); or all validation
+            images that the data set has of its own. 0 disables validation, as in Hu 2018 (5,000 / 1,000).
+        train_images: maximum number of training images. At most a quarter as many are set aside; validation
+            images of its own are all used.
         streamed: whether each batch contains its images. False keeps all images in device memory. Default:
             True for more than 4 GiB of images.
 
@@ -120,7 +129,8 @@ def load(
         A `Dataset`.
 
     Raises:
-        ConfigError: the name is unknown, the arrays are no images and labels, or no training image is left.
+        ConfigError: the name is unknown, the arrays are no images and labels, no training image is left, or
+            a number of validation images is given for a data set that has its own.
         KappError: there is no network, or a file is damaged.
 
     Example:
@@ -133,24 +143,38 @@ def load(
     >>> dataset.classes[:3]
     ('disc', 'ring', 'square')
     """
-    images, labels, num_train, classes = sources.load(name, data_dir)
-    validation_images = num_train // 5 if validation_images is None else validation_images
-    if not 0 <= validation_images < num_train:
-        raise ConfigError(
-            f"{name}: validation_images is {validation_images}. It must be 0 or more, and less than the "
-            f"{num_train} training images."
-        )
+    images, labels, num_train, classes, num_validation = sources.load(name, data_dir)
+    if train_images is not None and train_images < 1:
+        raise ConfigError(f"train_images is {train_images}. It must be 1 or more.")
     order = sampling.stratified_order(labels[:num_train], seed).astype(np.int32)
-    validation, train = order[:validation_images], order[validation_images:]
-    if train_images is not None:
-        if train_images < 1:
-            raise ConfigError(f"train_images is {train_images}. It must be 1 or more.")
-        train = train[:train_images]
-        validation = validation[: max(1, train_images // 4)]
-    test = np.arange(num_train, len(images), dtype=np.int32)
-    splits = (Split(images, labels, samples) for samples in (train, validation, test))
-    streamed = images.nbytes > MAX_RESIDENT_BYTES if streamed is None else streamed
-    return Dataset(name, images, labels, tuple(classes), *splits, streamed=streamed)
+    own_validation, test = np.split(np.arange(num_train, len(images), dtype=np.int32), [num_validation])
+    if num_validation:
+        if validation_images not in (None, 0):
+            raise ConfigError(
+                f"{name}: validation_images is {validation_images}, but the data set has {num_validation} "
+                "validation images of its own. Leave the number out to use all of them; 0 uses none."
+            )
+        train, _ = sampling.hold_out(order, 0, train_images)
+        validation = own_validation if validation_images is None else own_validation[:0]
+    else:
+        if validation_images is None:
+            validation_images = num_train // 5
+        if not 0 <= validation_images < num_train:
+            raise ConfigError(
+                f"{name}: validation_images is {validation_images}. It must be 0 or more, and less than the "
+                f"{num_train} training images."
+            )
+        train, validation = sampling.hold_out(order, validation_images, train_images)
+    return Dataset(
+        name,
+        images,
+        labels,
+        tuple(classes),
+        *(Split(images, labels, samples) for samples in (train, validation, test)),
+        streamed=images.nbytes > MAX_RESIDENT_BYTES if streamed is None else streamed,
+        train_order=order,
+        has_own_validation=num_validation > 0,
+    )
 
 
 def are_indices(classes: Sequence[str]) -> bool:

@@ -112,3 +112,30 @@ def stratified_order(labels: np.ndarray, seed: int) -> np.ndarray:
     rank[by_class] = np.arange(len(labels)) - np.repeat(starts, counts)
     # Each class puts its images at even distances between 0 and 1.
     return np.lexsort((random, (rank + 0.5) / counts[labels]))
+
+
+def hold_out(
+    order: np.ndarray, validation_images: int, train_images: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the training samples, from the beginning of `order`, and the validation samples, from its end.
+
+    So fewer training images are part of more, fewer validation images are part of more, and the same
+    `train_images` are the same samples whatever is held out, as long as they fit.
+
+    Args:
+        order: integers (n,), from `stratified_order`.
+        validation_images: number of samples held out, from 0 to n.
+        train_images: maximum number of training samples; at most a quarter as many are held out.
+
+    Example:
+
+    >>> hold_out(np.arange(10), 3)
+    (array([0, 1, 2, 3, 4, 5, 6]), array([7, 8, 9]))
+    >>> hold_out(np.arange(10), 3, train_images=4)
+    (array([0, 1, 2, 3]), array([9]))
+    """
+    count = len(order) - validation_images
+    train, validation = order[:count], order[count:]
+    if train_images is not None:
+        train, validation = train[:train_images], validation[-max(1, train_images // 4) :]
+    return train, validation

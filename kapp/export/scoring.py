@@ -11,7 +11,7 @@ from kapp.errors import ConfigError
 from kapp.export import latency
 from kapp.export.predictor import Predictor
 from kapp.metrics import classification
-from kapp.records import ModelScores, Software
+from kapp.records import ModelScores, RunSummary, Software
 
 MIN_PROBABILITY = 1e-38  # smaller ones count as this, so that their logarithm is finite
 
@@ -74,20 +74,26 @@ def score(
 def shared_validation_images(dataset: data.Dataset, models: Sequence[Predictor]) -> int:
     """How many validation images of `dataset` none of the models was trained on.
 
-    A smaller validation split is the beginning of a larger one: this is the smallest number among the models.
+    A smaller validation split is part of a larger one: this is the smallest number among the models.
 
     Args:
-        dataset: with the default split, which is assumed for models without a run on this data set.
+        dataset: with the default split, which is assumed for models without a run on this data set. It has no
+            validation images of its own: nobody is trained on those.
 
     Raises:
         ConfigError: there are none.
     """
-    runs = [model.run for model in models]
-    default = len(dataset.validation)
-    fewest = min(run.validation_images if run and run.dataset == dataset.name else default for run in runs)
+    fewest = min(_held_out(model.run, dataset) for model in models)
     if not fewest:
         raise ConfigError("the model was trained without validation images. Use --split test.")
     return fewest
+
+
+def _held_out(run: RunSummary | None, dataset: data.Dataset) -> int:
+    """The number of validation images of `run`; the default, if it is of another data set."""
+    if run and (run.dataset == dataset.name or run.data_sha256 == dataset.checksum):
+        return run.validation_images
+    return len(dataset.validation)
 
 
 def reported_accuracy(model: Predictor, split: str, dataset: data.Dataset) -> float | None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from kapp import cli, models
-from kapp.data import Augmentation, Dataset, sources
+from kapp.data import Augmentation, Dataset, sources, validation_overlap
 from kapp.errors import ConfigError
 from kapp.fileio import checksum
 from kapp.models import keras_file
@@ -285,6 +285,7 @@ def run(settings: Settings, stop_epoch: int | None = None) -> Run:
         check_teachers(settings, dataset)
     with Run.open(folder, config, settings.output.overwrite) as run:
         teachers = [find_or_train(teacher, settings) for teacher in settings.teacher]
+        overlap = count_overlap(names, teachers, dataset, warn=stop_epoch is None and not run.is_finished)
         baseline = train.run(settings.baseline_settings()) if settings.baseline else None
         if run.is_finished:
             print(f"{settings.student}: already complete, skipping", flush=True)
@@ -315,6 +316,7 @@ def run(settings: Settings, stop_epoch: int | None = None) -> Run:
                     seed=settings.seed,
                     teachers=names,
                     teacher_logits=kind,
+                    validation_overlap=overlap,
                 ),
                 validate_every=settings.data.validate_every,
                 stop_epoch=stop_epoch,
@@ -344,6 +346,17 @@ def find_or_train(teacher: str, settings: Settings) -> Path:
     """The run folder or .keras file of `teacher`; a network of the registry is trained unless its run
     exists."""
     return Path(teacher) if is_file(teacher) else train.run(settings.teacher_settings(teacher)).folder
+
+
+def count_overlap(
+    names: Sequence[str], teachers: Sequence[Path], dataset: Dataset, warn: bool
+) -> validation_overlap.Overlap:
+    """How many validation images each teacher was trained on; `warn`: print what follows."""
+    overlap = tuple(validation_overlap.count(path, dataset) for path in teachers)
+    warning = validation_overlap.warning("teacher", names, overlap, len(dataset.validation))
+    if warn and warning:
+        print(warning, flush=True)
+    return overlap
 
 
 def load_teacher(teachers: Sequence[Path], settings: Settings, dataset: Dataset):

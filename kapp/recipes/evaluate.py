@@ -143,7 +143,7 @@ def load_dataset(config: Config, data_dir: str | None, models: Sequence[Predicto
     """The data set to evaluate on. Its validation images are those that no model was trained on."""
     name, data_dir = config.dataset_name(models[0].run), config.data_dir or data_dir
     dataset = data.load(name, data_dir=data_dir)
-    if config.split == "test":
+    if config.split == "test" or dataset.has_own_validation:
         return dataset
     shared = scoring.shared_validation_images(dataset, models)
     return data.load(name, data_dir=data_dir, validation_images=shared)

@@ -136,10 +136,11 @@ class DataOptions:
     """Where tensorflow-datasets and the array cache keep their files (default: $KAPP_DATA_DIR or
     ~/.cache/kapp)."""
     train_images: OptionalInt = None
-    """Train on that many images at most, and select by a quarter as many."""
+    """Train on that many images at most, and hold out a quarter as many."""
     validation_images: OptionalInt = None
-    """Training images held out to select the best network (default: a fifth). 0: none, as Hu 2018 with small
-    sets; then the last epoch's network is kept, and the curves are of test images."""
+    """Training images held out to select the best network (default: a fifth, or the validation images that
+    the data set has of its own). 0: none, as Hu 2018 with small sets; then the last epoch's network is kept,
+    and the curves are of test images."""
     validate_every: OptionalInt = None
     """Validate each time that many images were trained on (default: once per epoch)."""
     image_storage: Literal["auto", "device", "disk"] = "auto"

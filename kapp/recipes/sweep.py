@@ -218,7 +218,10 @@ def main(config: Config, arguments: Sequence[str] = ()) -> None:
             print(
                 f"sweep: {plan.folder}, of {', '.join(each.name for each in plan.config.space)}", flush=True
             )
-            with_trained(plan.settings, plan.folder)
+            trained = with_trained(plan.settings, plan.folder)
+            if isinstance(trained, distill.Settings):
+                dataset = trained.data.load(trained.dataset, trained.hparams.batch_size)
+                distill.count_overlap(trained.teacher_names, trained.teacher_files, dataset, warn=True)
             search = Search(sweep, make_oracle(plan, count))
             if not search.ended:
                 run_workers(config, search, sweep, arguments)

@@ -16,7 +16,8 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from kapp import cli
-from kapp.data import Augmentation, Dataset, sources
+from kapp.data import Augmentation, Dataset, sources, validation_overlap
+from kapp.data.validation_overlap import Overlap
 from kapp.errors import ConfigError
 from kapp.fileio import checksum
 from kapp.models import keras_file
@@ -360,6 +361,10 @@ def transfer(settings: Settings, dataset: Dataset, source: Path, stop_epoch: int
     names = [settings.model or settings.source_name, settings.source_name, target]
     folder, overwrite = settings.output.out or default_folder(config, names), settings.output.overwrite
     with Run.open(folder, config, overwrite) as run, Run.open(run.linear_probe, config, overwrite) as probe:
+        overlap = validation_overlap.count_source(source, dataset)
+        warning = validation_overlap.warning("source", names[1:2], overlap, len(dataset.validation))
+        if warning and stop_epoch is None and not run.is_finished:
+            print(warning, flush=True)
         scratch = None
         if settings.scratch_baseline and settings.model:
             scratch = train.run(settings.scratch_settings())
@@ -367,15 +372,15 @@ def transfer(settings: Settings, dataset: Dataset, source: Path, stop_epoch: int
             print(f"{names[0]}: already complete, skipping", flush=True)
         else:
             if not probe.is_finished:
-                train_linear_probe(settings, dataset, source, probe, stop_epoch)
-            fine_tune(settings, dataset, probe, run, stop_epoch)
+                train_linear_probe(settings, dataset, source, probe, overlap, stop_epoch)
+            fine_tune(settings, dataset, probe, run, overlap, stop_epoch)
         if stop_epoch is None:
             write_report(run, probe, scratch)
     return [*([scratch] if scratch else []), probe, run]
 
 
 def train_linear_probe(
-    settings: Settings, dataset: Dataset, source: Path, run: Run, stop_epoch: int | None
+    settings: Settings, dataset: Dataset, source: Path, run: Run, overlap: Overlap, stop_epoch: int | None
 ) -> None:
     """Train a new head on the frozen features of the network in `source`, from where `run` stands; score it
     unless `stop_epoch`, an epoch of fine-tuning, is set."""
@@ -389,10 +394,12 @@ def train_linear_probe(
     cache = should_cache(parts, dataset, augmentation, hparams.epochs)
     learner = LinearProbe(parts, dataset, augmentation, cache_features=cache)
     last_epoch = None if stop_epoch is None else hparams.epochs
-    train_phase(learner, "linear_probe", settings, hparams, dataset, run, last_epoch)
+    train_phase(learner, "linear_probe", settings, hparams, dataset, run, overlap, last_epoch)
 
 
-def fine_tune(settings: Settings, dataset: Dataset, probe: Run, run: Run, stop_epoch: int | None) -> None:
+def fine_tune(
+    settings: Settings, dataset: Dataset, probe: Run, run: Run, overlap: Overlap, stop_epoch: int | None
+) -> None:
     """Train the whole network of `probe`, from where `run` stands; score it unless `stop_epoch` is set."""
     hparams, augmentation = settings.fine_tuning
     settings.compute.start(hparams.batch_size)
@@ -402,7 +409,7 @@ def fine_tune(settings: Settings, dataset: Dataset, probe: Run, run: Run, stop_e
     network = keras_file.load(probe.folder, dataset.image_shape, role="source")
     set_trainable(network, True)
     learner = Learner(network, dataset, augmentation)
-    train_phase(learner, "fine_tuning", settings, hparams, dataset, run, stop_epoch)
+    train_phase(learner, "fine_tuning", settings, hparams, dataset, run, overlap, stop_epoch)
 
 
 def train_phase(
@@ -412,6 +419,7 @@ def train_phase(
     hparams: HParams,
     dataset: Dataset,
     run: Run,
+    overlap: Overlap,
     stop_epoch: int | None,
 ) -> None:
     """Compile the learner of one phase, train it, and score it unless `stop_epoch` is set."""
@@ -433,7 +441,14 @@ def train_phase(
         dataset,
         run,
         hparams,
-        loop.RunDetails(recipe="transfer", model=name, seed=settings.seed, source=source, phase=phase),
+        loop.RunDetails(
+            recipe="transfer",
+            model=name,
+            seed=settings.seed,
+            source=source,
+            phase=phase,
+            validation_overlap=overlap,
+        ),
         validate_every=settings.data.validate_every,
         stop_epoch=stop_epoch,
     )

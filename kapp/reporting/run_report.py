@@ -3,8 +3,10 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from kapp import records
+from kapp.data import validation_overlap
 from kapp.records import RunResult
 from kapp.reporting import differences, figures, tables
 from kapp.reporting.markdown import Block, BulletList, Figure, Heading, Paragraph, to_markdown
@@ -30,6 +32,7 @@ def write(run: Run) -> None:
                 f"{result.epochs} epochs on labels."
             ),
             Paragraph(_selection(result)),
+            *map(Paragraph, filter(None, [overlap_sentences(result)])),
             Heading("Results"),
             _results(result),
             Heading("Training"),
@@ -72,6 +75,7 @@ def write_distillation(run: Run, baseline: Run | None, teachers: Sequence[Run]) 
             *([Paragraph(_difference(run, baseline))] if baseline else []),
             *([Paragraph(NO_TEACHER)] if run.config.settings.get("label_weight") == 1 else []),
             Paragraph(_selection(result)),
+            *map(Paragraph, filter(None, [overlap_sentences(result)])),
             Heading("Comparison"),
             *tables.comparison_blocks(frame),
             Figure("figures/accuracies.png", "Test accuracies, as in Ratusznik et al.'s figure 1"),
@@ -106,6 +110,7 @@ def write_transfer(run: Run, probe: Run, scratch: Run | None) -> None:
             Paragraph(f"Test accuracy, n = 1 seed each: {'; '.join(accuracies)}."),
             *([Paragraph(_difference(run, scratch))] if scratch else []),
             Paragraph(_selection(result)),
+            *map(Paragraph, filter(None, [overlap_sentences(result)])),
             Heading("Comparison"),
             Paragraph("As Hu 2018's table 4, which calls the linear probe phase 1 and fine-tuning phase 2:"),
             *tables.comparison_blocks(tables.rows(each.folder for each in runs)),
@@ -139,6 +144,19 @@ def test_accuracy(result: RunResult) -> str:
 def has_validation(result: RunResult) -> bool:
     """Returns whether images were held out to select the network by."""
     return result.validation_images > 0
+
+
+def overlap_sentences(result: RunResult) -> str:
+    """Returns whether the teachers or the source of a run were trained on its validation images.
+
+    "" where that doesn't apply, or where a run of an earlier version didn't record it.
+    """
+    if not result.validation_overlap or not has_validation(result):
+        return ""
+    role: Literal["teacher", "source"] = "teacher" if result.teachers else "source"
+    names = result.teachers or (result.source or "",)
+    warning = validation_overlap.warning(role, names, result.validation_overlap, result.validation_images)
+    return warning or f"No {role} was trained on the validation images."
 
 
 def draw_pair(distilled: Run, labels: Run, quantity: str, path: Path) -> None:

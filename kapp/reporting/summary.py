@@ -80,6 +80,7 @@ def write(runs: Iterable[Run], out: Path, title: str = "Results", note: str = ""
             f"Finished runs: {len(frame)}. Networks and epochs were chosen on validation images; the test "
             "images were scored once, at the end of each run. Intervals are Wilson's, over test images."
         ),
+        *map(Paragraph, _overlaps(runs)),
         *tables.comparison_blocks(frame),
         *_differences(matched),
         *_bars(frame, out / "figures"),
@@ -92,6 +93,13 @@ def write(runs: Iterable[Run], out: Path, title: str = "Results", note: str = ""
         ),
     ]
     write_text(out / "README.md", to_markdown(blocks))
+
+
+def _overlaps(runs: Iterable[Run]) -> list[str]:
+    """Which teachers and sources were, or may have been, trained on validation images."""
+    results = [run.result for run in runs]
+    sentences = [run_report.overlap_sentences(each) for each in results if {*each.validation_overlap} - {0}]
+    return [each for each in dict.fromkeys(sentences) if each]
 
 
 def _matched(runs: Sequence[Run], frame: pd.DataFrame) -> list[Match]:

@@ -91,6 +91,8 @@ def _blocks(sweep: Sweep, title: str, note: str, again: str) -> list[Block]:
         Paragraph(_headline(sweep, trials, best)),
         Paragraph(_effort(trials, failed)),
     ]
+    if sweep.best_run is not None:
+        blocks += map(Paragraph, filter(None, [run_report.overlap_sentences(sweep.best_run.result)]))
     if best is not None:
         blocks += [Heading("The best"), _best(best, trials, config.space), *_at_limits(best, config.space)]
         command = f"`kapp {config.recipe} --config`"

@@ -43,6 +43,7 @@ class RunDetails:
     teacher_logits: Literal["cached", "live"] | None = None
     source: str | None = None
     phase: Literal["linear_probe", "fine_tuning"] | None = None
+    validation_overlap: tuple[int | None, ...] = ()
 
 
 def train(

@@ -36,6 +36,62 @@ def test_numbers_of_images(settings, sizes, tiny_npz):
     assert (len(dataset.train), len(dataset.validation), len(dataset.test)) == (*sizes, 50)
 
 
+@pytest.mark.parametrize("validation_images", [10, 40])
+def test_held_out_images_are_the_last_of_the_stratified_order(validation_images, tiny_npz):
+    dataset = data.load(f"npz:{tiny_npz}", validation_images=validation_images)
+    whole = data.load(f"npz:{tiny_npz}", validation_images=0).train.samples
+    assert dataset.train.samples.tolist() == whole[:-validation_images].tolist()
+    assert dataset.validation.samples.tolist() == whole[-validation_images:].tolist()
+    assert np.ptp(np.bincount(dataset.validation.labels)) <= 2
+    few = data.load(f"npz:{tiny_npz}", validation_images=validation_images, train_images=20)
+    assert few.train.samples.tolist() == whole[:20].tolist()
+    assert few.validation.samples.tolist() == whole[-5:].tolist()
+
+
+@pytest.fixture
+def own_validation(tiny_npz, tmp_path) -> str:
+    """The tiny set with 30 validation images of its own."""
+    with np.load(tiny_npz) as file:
+        arrays = dict(file)
+    arrays |= {"x_validation": 255 - arrays["x_test"][:30], "y_validation": arrays["y_test"][:30]}
+    np.savez(tmp_path / "own.npz", **arrays)
+    return f"npz:{tmp_path / 'own.npz'}"
+
+
+@pytest.mark.parametrize(
+    ("settings", "sizes"),
+    [({}, (200, 30)), ({"train_images": 40}, (40, 30)), ({"validation_images": 0}, (200, 0))],
+)
+def test_validation_images_of_its_own_are_all_used_or_none(settings, sizes, own_validation):
+    dataset = data.load(own_validation, **settings)
+    assert dataset.has_own_validation
+    assert (len(dataset.train), len(dataset.validation)) == sizes
+    assert dataset.train.samples.max() < 200
+    assert dataset.validation.samples.tolist() == list(range(200, 200 + sizes[1]))
+    assert dataset.test.samples.tolist() == list(range(230, 280))
+
+
+def test_another_number_of_validation_images_of_its_own_is_refused(own_validation):
+    for count in (1, 30, 31):
+        message = f"validation_images is {count}, but the data set has 30 .*of its own. Leave the number out"
+        with pytest.raises(ConfigError, match=message):
+            data.load(own_validation, validation_images=count)
+
+
+def test_the_checksum_is_that_of_the_division_too(own_validation, tmp_path):
+    """The same arrays, one after the other, in the same order."""
+    with np.load(own_validation.partition(":")[2]) as file:
+        arrays = dict(file)
+    for letter in "xy":
+        parts = (arrays[f"{letter}_train"], arrays.pop(f"{letter}_validation"))
+        arrays[f"{letter}_train"] = np.concatenate(parts)
+    np.savez(tmp_path / "joined.npz", **arrays)
+    own, joined = data.load(own_validation), data.load(f"npz:{tmp_path / 'joined.npz'}")
+    np.testing.assert_array_equal(own.images, joined.images)
+    assert own.checksum != joined.checksum
+    assert own.checksum == data.load(own_validation, validation_images=0, train_images=9).checksum
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

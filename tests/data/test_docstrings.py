@@ -3,7 +3,10 @@ import importlib
 
 import pytest
 
-MODULES = "data.dataset data.sampling data.augmentation data.pipelines data.sources.shapes progress".split()
+MODULES = (
+    "data.dataset data.sampling data.augmentation data.pipelines data.sources.shapes data.validation_overlap "
+    "progress"
+).split()
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kapp.data.sampling import Augmentation, epoch_plan, stratified_order
+from kapp.data.sampling import Augmentation, epoch_plan, hold_out, stratified_order
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -67,6 +67,34 @@ def test_every_prefix_of_a_stratified_order_is_in_proportion(counts, cut, seed):
     fractions = np.array(counts) / len(labels)
     # Rounding moves up to half an image per class, of this class and of the others; ties move one more.
     assert (np.abs(found - length * fractions) <= 1.5 + len(counts) / 2 * fractions).all()
+
+
+counts = st.integers(0, 60)
+limits = st.none() | st.integers(1, 80)
+
+
+@given(first=counts, second=counts, first_limit=limits, second_limit=limits)
+def test_held_out_samples_nest_and_are_never_trained_on(first, second, first_limit, second_limit):
+    order = np.random.default_rng(0).permutation(60)
+    splits = [hold_out(order, first, first_limit), hold_out(order, second, second_limit)]
+    for (train, validation), held_out, limit in zip(splits, (first, second), (first_limit, second_limit)):
+        assert not {*train} & {*validation}
+        assert len(train) == min(60 - held_out, 60 if limit is None else limit)
+        assert len(validation) == min(held_out, 60 if limit is None else max(1, limit // 4))
+    for index in (0, 1):  # training samples, validation samples
+        smaller, larger = sorted((split[index] for split in splits), key=len)
+        assert {*smaller} <= {*larger}
+    # A network never learned from the validation samples of a student that holds out as many or fewer.
+    (train, validation), (_, others) = splits
+    if len(others) <= len(validation):
+        assert not {*train} & {*others}
+
+
+@given(held_out=counts, limit=st.integers(1, 60))
+def test_the_first_training_samples_are_the_same_whatever_is_held_out(held_out, limit):
+    order = np.random.default_rng(0).permutation(60)
+    train, _ = hold_out(order, held_out, limit)
+    assert train.tolist() == order[: min(limit, 60 - held_out)].tolist()
 
 
 def test_the_seed_determines_the_split():

@@ -79,8 +79,8 @@ def test_the_reported_accuracy_is_that_of_the_same_images(tiny):
 
 
 def test_no_model_is_evaluated_on_validation_images_that_it_was_trained_on(tiny):
-    def trained(validation_images: int, dataset: str = tiny.name):
-        run = run_summary(dataset=dataset, validation_images=validation_images)
+    def trained(validation_images: int, dataset: str = tiny.name, data_sha256: str = "1"):
+        run = run_summary(dataset=dataset, data_sha256=data_sha256, validation_images=validation_images)
         return model(np.zeros((50, 3)), run=run)
 
     unknown, few, many = model(np.zeros((50, 3))), trained(10), trained(60)
@@ -89,10 +89,19 @@ def test_no_model_is_evaluated_on_validation_images_that_it_was_trained_on(tiny)
     assert scoring.shared_validation_images(tiny, [many, unknown]) == 40
     assert scoring.shared_validation_images(tiny, [unknown, few]) == 10
     assert scoring.shared_validation_images(tiny, [trained(5, "cifar10")]) == 40
+    elsewhere = trained(5, "npz:copy.npz", tiny.checksum)  # the same images under another name
+    assert scoring.shared_validation_images(tiny, [elsewhere]) == 5
     with pytest.raises(ConfigError, match="trained without validation images. Use --split test"):
         scoring.shared_validation_images(tiny, [unknown, trained(0)])
 
 
-def test_a_smaller_validation_split_is_the_beginning_of_a_larger_one(tiny):
-    small, large = (data.load(tiny.name, validation_images=count).validation.samples for count in (10, 40))
-    np.testing.assert_array_equal(small, large[:10])
+def test_shared_validation_images_are_those_that_every_model_held_out(tiny):
+    """Models that held out 10, 40 and 60 images were trained on none of those that all of them share."""
+    models = {count: data.load(tiny.name, validation_images=count) for count in (10, 40, 60)}
+    summaries = [run_summary(dataset=tiny.name, validation_images=count) for count in models]
+    shared = scoring.shared_validation_images(tiny, [model(np.zeros((50, 3)), run=run) for run in summaries])
+    evaluated = {*data.load(tiny.name, validation_images=shared).validation.samples.tolist()}
+    assert len(evaluated) == 10
+    for each in models.values():
+        assert evaluated <= {*each.validation.samples.tolist()}
+        assert not evaluated & {*each.train.samples.tolist()}

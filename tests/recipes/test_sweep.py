@@ -226,6 +226,22 @@ def test_students_share_one_teacher_and_hyperband_continues_trials(kapp, tmp_pat
 
 
 @pytest.mark.slow
+def test_a_sweep_from_a_teacher_of_unknown_training_says_that_its_scores_may_be_too_high(
+    kapp, tmp_path, tiny_npz
+):
+    from kapp import models
+
+    models.build("4c-mp-3fc", 3, image_shape=(8, 8, 3)).save(tmp_path / "teacher.keras")
+    small = f"distill --dataset npz:{tiny_npz} --teacher teacher.keras --student 8fc-3fc --batch-size 20"
+    done = kapp("sweep", *small.split(), *"--epochs 1 --tuner random --trials 1 --out mine".split())
+    assert done.returncode == 0, done.stderr
+    warning = "kapp doesn't know whether the teacher teacher was trained on the 40 validation images."
+    assert done.stdout.index(warning) < done.stdout.index("1 of 1 ended")
+    report = (tmp_path / "mine" / "report.md").read_text()
+    assert report.index(warning) < report.index("## The best")
+
+
+@pytest.mark.slow
 def test_transfer_can_be_swept(kapp, tmp_path, tiny_npz):
     small = f"transfer --model 16fc-8fc-3fc --source npz:{tiny_npz} --target npz:{tiny_npz} --batch-size 20"
     more = "--source-epochs 1 --epochs 2 --probe-epochs 1 --tuner random --trials 2 --out mine"

@@ -63,6 +63,9 @@ def test_the_run_says_what_was_done(distilled):
     folder, done = distilled
     run = Run(folder / "mine")
     assert run.result.teachers == ("teacher_1",)
+    assert run.result.validation_overlap == (0,)
+    assert "No teacher was trained on the validation images." in run.report_file.read_text()
+    assert "too high" not in done.stdout
     assert run.config.settings["distillation_loss"] == "prob_mse"
     assert run.result.status == "finished"
     assert list(run.metrics_rows()[0]) == [
@@ -124,17 +127,33 @@ def test_a_run_folder_and_a_file_teach_together(distilled, kapp, tmp_path, tiny_
         *("--dataset", f"npz:{tiny_npz}", "--out", "both", *SMALL),
     )
     assert done.returncode == 0, done.stderr
-    assert Run(tmp_path / "both").result.teachers == ("teacher_1", "model")
+    run = Run(tmp_path / "both")
+    assert run.result.teachers == ("teacher_1", "model")
+    assert run.result.validation_overlap == (0, None)  # of a file nothing is known
+    warning = "kapp doesn't know whether the teacher model was trained on the 40 validation images. If so, "
+    assert done.stdout.count(warning) == 1
+    assert done.stdout.index(warning) < done.stdout.index("2 epochs from teacher_1 + model")
+    assert warning in run.report_file.read_text()
     assert (teacher / "model.keras").read_bytes() == before
     assert not (tmp_path / "runs").exists()  # nobody else was trained
 
 
-def test_a_distilled_run_teaches_in_its_turn(distilled, kapp, tmp_path, tiny_npz):
+def test_a_distilled_run_teaches_in_its_turn_and_knows_images_that_it_did_not_hold_out(
+    distilled, kapp, tmp_path, tiny_npz
+):
     folder, _ = distilled
     teaching = ("--teacher", folder / "mine", "--student", "8fc-3fc", "--no-baseline", *SMALL)
-    done = kapp("distill", *teaching, "--dataset", f"npz:{tiny_npz}", "--out", "next")
+    more = ("--validation-images", 60)  # the teacher held out 40 of them
+    done = kapp("distill", *teaching, *more, "--dataset", f"npz:{tiny_npz}", "--out", "next")
     assert done.returncode == 0, done.stderr
-    assert Run(tmp_path / "next").result.teachers == ("16fc-3fc",)
+    run = Run(tmp_path / "next")
+    assert run.result.teachers == ("16fc-3fc",)
+    assert run.result.validation_overlap == (20,)
+    warning = (
+        "The teacher 16fc-3fc was trained on 20 of the 60 validation images. The validation accuracy of "
+    )
+    assert warning in done.stdout
+    assert warning in run.report_file.read_text()
 
 
 def test_runs_are_put_side_by_side(distilled, kapp):

@@ -122,7 +122,8 @@ def test_a_run_is_the_source_and_two_targets_are_compared(transferred, kapp, tmp
     assert file_names(tmp_path) == {"both"}  # nothing else was trained
     runs = [Run(path) for path in sorted((tmp_path / "both").iterdir())]
     assert {run.result.model for run in runs} == {NETWORK}
-    assert {run.result.dataset for run in runs} == {f"npz:{target}", f"npz:{tiny_npz}"}
+    overlap = {run.result.dataset: run.result.validation_overlap for run in runs}
+    assert overlap == {f"npz:{target}": (), f"npz:{tiny_npz}": (0,)}  # of other images; of the same split
     summary = kapp("report", "--runs", *(run.folder for run in runs), "--out", "side")
     assert summary.returncode == 0, summary.stderr
     assert len(list((tmp_path / "side" / "runs").iterdir())) == 4  # both phases of each

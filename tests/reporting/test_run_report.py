@@ -99,6 +99,21 @@ def test_without_predictions_nothing_is_compared(make_run):
     assert "significant" not in text
 
 
+def test_the_report_says_whether_teachers_know_the_validation_images(make_run):
+    for name, overlap, expected in (
+        ("disjoint", (0, 0), "No teacher was trained on the validation images."),
+        ("known", (0, 9000), "The teacher b was trained on 9,000 of the 10,000 validation images."),
+        ("unknown", (None, 0), "kapp doesn't know whether the teacher a was trained on the 10,000"),
+    ):
+        run = make_run(name, "linear_3", 0.5, teachers=["a", "b"], validation_overlap=overlap)
+        text = distillation(run, None)
+        assert text.index(expected) < text.index("## Comparison")
+        assert ("too high" in text) == (name != "disjoint")
+    for changes in ({}, {"validation_overlap": (None,), "validation_images": 0, "val_accuracy": None}):
+        run = make_run(f"nothing-{len(changes)}", "linear_3", 0.5, teachers=["a"], **changes)
+        assert "trained on the" not in distillation(run, None)
+
+
 def test_a_label_weight_of_one_is_pointed_out(make_run):
     for weight, expected in ((1.0, True), (0.9, False)):
         run = make_run(f"student-{weight}", teachers=["deep_resnet"], label_weight=weight)
@@ -149,6 +164,14 @@ def test_a_transfer_is_compared_with_training_from_scratch(transferred):
     assert "+6.0 points" in text
     assert "The best validation accuracy from scratch is 69.4%." in text
     assert tables.comparison(tables.rows([scratch.folder, probe.folder, run.folder])) in text
+    assert "trained on the validation images" not in text  # the source is of other images
+
+
+def test_a_source_that_knows_validation_images(transferred):
+    run, probe, _ = transferred(validation_overlap=(30,))
+    text = transfer(run, probe, None)
+    assert "The source cifar10 was trained on 30 of the 10,000 validation images." in text
+    assert "Do not choose between new networks by it." in text
 
 
 @pytest.mark.parametrize(("accuracies", "expected"), [([0.5, 0.7, 0.8], "in epoch 2"), ([0.5], "never")])

@@ -43,6 +43,18 @@ def test_the_summary_has_every_finished_run_and_pairs_the_curves(make_run, tmp_p
     assert (settings["seed"], settings["dataset"]) == ("0, 1", "cifar10, shapes:near")
 
 
+def test_teachers_that_know_validation_images_are_listed_once(make_run, tmp_path):
+    runs = [
+        make_run("d0", "linear_3", 0.58, teachers=["a"], validation_overlap=(9000,)),
+        make_run("d1", "linear_3", 0.58, teachers=["a"], validation_overlap=(9000,), seed=1),
+        make_run("e", "linear_3", 0.58, teachers=["b"], validation_overlap=(0,)),
+    ]
+    text = write(runs, tmp_path / "out")
+    assert text.count("The teacher a was trained on 9,000 of the 10,000 validation images.") == 1
+    assert "teacher b" not in text
+    assert "No teacher" not in text
+
+
 def test_no_finished_run_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="no finished run"):
         summary.write([], tmp_path / "out")

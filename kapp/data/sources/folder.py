@@ -13,6 +13,8 @@ from kapp.errors import ConfigError
 from kapp.progress import ProgressLine
 
 LAYOUT = "PATH/train/CLASS/*.png and PATH/test/CLASS/*.png, or PATH/CLASS/*.png (.jpg as well)"
+VALIDATION = "validation"
+MISNAMED = ("val", "valid")
 
 
 class Folder(NamedTuple):
@@ -26,7 +28,7 @@ def parse(text: str) -> Folder:
     """Returns the `Folder` for PATH or PATH@SIZE.
 
     Raises:
-        ConfigError: the folder doesn't exist, or has fewer than two classes.
+        ConfigError: the folder doesn't exist, has fewer than two classes, or has a subfolder val or valid.
     """
     match = re.fullmatch(r"(.+)@([1-9]\d*)", text)
     folder = Folder(Path(match[1]), int(match[2])) if match else Folder(Path(text), None)
@@ -35,6 +37,11 @@ def parse(text: str) -> Folder:
     for part in _parts(folder.path):
         if len(_class_folders(part)) < 2:
             raise ConfigError(f"{part} has fewer than two classes (subfolders). Expected: {LAYOUT}.")
+    for name in MISNAMED:
+        if len(_parts(folder.path)) > 1 and (folder.path / name).is_dir():
+            raise ConfigError(
+                f"kapp doesn't read the folder {folder.path / name}: rename it to {VALIDATION}, or move it."
+            )
     return folder
 
 
@@ -50,29 +57,35 @@ def digest(folder: Folder) -> str:
 def load(folder: Folder, cache: Path) -> Arrays:
     """Returns all images in RGB and of one size, decoded on the disk of the folder `cache`.
 
-    Without the subfolders train and test, a fifth of the images becomes the test set.
+    Next to the subfolders train and test, a subfolder validation contains the validation images. Without
+    train and test, a fifth of the images becomes the test set.
 
     Raises:
-        ConfigError: train and test have different classes, there are too few images, or they have several
-            sizes and the name has no @SIZE.
+        ConfigError: train and test have different classes, validation has a class that train hasn't, there
+            are too few images, or they have several sizes and the name has no @SIZE.
         KappError: an image file is damaged.
     """
     parts = _parts(folder.path)
-    classes, *others = ([path.name for path in _class_folders(part)] for part in parts)
-    if others and others[0] != classes:
-        differing = ", ".join(sorted({*classes} ^ {*others[0]}))
-        raise ConfigError(f"{parts[0]} and {parts[1]} have different classes: only one has {differing}.")
+    classes = [path.name for path in _class_folders(parts[0])]
+    for part in parts[1:]:
+        names = {path.name for path in _class_folders(part)}
+        differing = names - {*classes} if part.name == VALIDATION else names ^ {*classes}
+        if differing:
+            raise ConfigError(
+                f"{parts[0]} and {part} have different classes: only one has {', '.join(sorted(differing))}."
+            )
     files = _files(folder.path)
     label = {name: i for i, name in enumerate(classes)}
     labels = np.array([label[file.parent.name] for file in files], np.int32)
     order = np.arange(len(files))
-    if others:
-        num_train = sum(file.is_relative_to(parts[0]) for file in files)
+    counts = [sum(file.is_relative_to(part) for file in files) for part in parts]
+    if len(parts) > 1:
+        num_train, num_validation = counts[0], sum(counts[1:-1])
     else:
         num_test = len(files) // 5
         if num_test == 0:
             raise ConfigError(f"{folder.path} has {len(files)} image files, too few for a test set.")
-        num_train = len(files) - num_test
+        num_train, num_validation = len(files) - num_test, 0
         mixed = sampling.stratified_order(labels, seed=0)
         order = np.concatenate([np.sort(mixed[num_test:]), np.sort(mixed[:num_test])])
 
@@ -82,13 +95,15 @@ def load(folder: Folder, cache: Path) -> Arrays:
     for i, sample in enumerate(order):
         images[i] = image_files.read(files[sample], shape)
         show_progress(i + 1)
-    return Arrays(images, labels[order], num_train, classes)
+    return Arrays(images, labels[order], num_train, classes, num_validation)
 
 
 def _parts(path: Path) -> list[Path]:
-    """The folders train and test, or the one folder that contains all classes."""
-    parts = [path / "train", path / "test"]
-    return parts if all(part.is_dir() for part in parts) else [path]
+    """The folders train, validation (if it exists) and test, or the one folder that contains all classes."""
+    train, validation, test = (path / name for name in ("train", VALIDATION, "test"))
+    if not (train.is_dir() and test.is_dir()):
+        return [path]
+    return [train, validation, test] if validation.is_dir() else [train, test]
 
 
 def _class_folders(part: Path) -> list[Path]:

@@ -9,10 +9,13 @@ from kapp.data.array_cache import Arrays, check_arrays
 from kapp.errors import ConfigError, KappError
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
+VALIDATION_KEYS = ("x_validation", "y_validation")
+MISNAMED = {"x_val", "y_val", "x_valid", "y_valid"}
 
 
 def load(path: Path) -> Arrays:
-    """Returns the arrays x_train, y_train, x_test, y_test and, if present, classes (names) of an .npz file.
+    """Returns the arrays of an .npz file: x_train, y_train, x_test, y_test and, if present, x_validation,
+    y_validation and classes (names).
 
     Raises:
         ConfigError: an array is missing, or the arrays are no images and labels.
@@ -25,24 +28,36 @@ def load(path: Path) -> Arrays:
         raise KappError(
             f"{path} is damaged or no .npz file ({error}). Write it again with np.savez."
         ) from error
-    missing = set(KEYS) - arrays.keys()
+    has_validation = not arrays.keys().isdisjoint(VALIDATION_KEYS)
+    keys = KEYS + VALIDATION_KEYS if has_validation else KEYS
+    missing = set(keys) - arrays.keys()
     if missing:
         raise ConfigError(
-            f"{path} lacks {', '.join(sorted(missing))}. It needs {', '.join(KEYS)}; "
+            f"{path} lacks {', '.join(sorted(missing))}. It needs {', '.join(keys)}; "
             f"it contains {', '.join(arrays) or 'nothing'}."
         )
-    train = check_arrays(arrays["x_train"], arrays["y_train"], f"{path}: x_train", "y_train")
-    test = check_arrays(arrays["x_test"], arrays["y_test"], f"{path}: x_test", "y_test")
-    if train[0].shape[1:] != test[0].shape[1:]:
+    if misnamed := sorted(MISNAMED & arrays.keys()):
         raise ConfigError(
-            f"{path}: x_train has images of {train[0].shape[1:]}, x_test of {test[0].shape[1:]}. "
-            "Both must have the same size."
+            f"{path} contains {', '.join(misnamed)}, which kapp doesn't read. Rename them to "
+            f"{', '.join(VALIDATION_KEYS)}, or remove them."
         )
-    images, labels = (np.concatenate(pair) for pair in zip(train, test))
+    names = ("train", "validation", "test") if has_validation else ("train", "test")
+    parts = [
+        check_arrays(arrays[f"x_{name}"], arrays[f"y_{name}"], f"{path}: x_{name}", f"y_{name}")
+        for name in names
+    ]
+    for name, (images, _) in zip(names, parts):
+        if images.shape[1:] != parts[0][0].shape[1:]:
+            raise ConfigError(
+                f"{path}: x_train has images of {parts[0][0].shape[1:]}, x_{name} of {images.shape[1:]}. "
+                "All must have the same size."
+            )
+    images, labels = (np.concatenate(column) for column in zip(*parts))
     count = int(labels.max()) + 1
     classes = [str(name) for name in np.atleast_1d(arrays.get("classes", np.arange(count)))]
     if len(classes) < count:
         raise ConfigError(f"{path}: classes has {len(classes)} names, but a label is {count - 1}.")
     if len(set(classes)) < len(classes):
         raise ConfigError(f"{path}: two classes have the same name. The names are {', '.join(classes)}.")
-    return Arrays(images, labels, len(train[0]), classes)
+    num_validation = len(parts[1][0]) if has_validation else 0
+    return Arrays(images, labels, len(parts[0][0]), classes, num_validation)

@@ -38,6 +38,40 @@ def test_a_folder_with_train_and_test(split):
     assert sorted(dataset.test.images[:, 0, 0, 0]) == [40, 41, 42, 200, 201, 202]
 
 
+def test_a_folder_with_its_own_validation_images(split):
+    for i in range(4):
+        for name, shade in SHADES.items():
+            save_image(split / "validation" / name / f"{i}.png", shade + 20 + i)
+    for _ in range(2):  # the second time from the array cache
+        dataset = data.load(f"folder:{split}")
+        assert (len(dataset.train), len(dataset.validation), len(dataset.test)) == (20, 8, 6)
+        validation = sorted(dataset.validation.images[:, 0, 0, 0])
+        assert validation == [60, 61, 62, 63, 220, 221, 222, 223]
+        assert dataset.validation.labels.tolist() == [0] * 4 + [1] * 4
+        assert sorted(dataset.train.images[:, 0, 0, 0]) == [*range(40, 50), *range(200, 210)]
+    shutil.rmtree(split / "validation")
+    assert len(data.load(f"folder:{split}").validation) == 4  # a fifth of those for training
+
+
+def test_classes_of_validation_images_must_be_among_those_for_training(split):
+    for name in ("dark", "light", "gray"):
+        save_image(split / "train" / name / "more.png", 120)
+        save_image(split / "test" / name / "more.png", 120)
+    for name in ("dark", "light"):
+        save_image(split / "validation" / name / "0.png", 120)
+    assert np.bincount(data.load(f"folder:{split}").validation.labels).tolist() == [1, 0, 1]
+    save_image(split / "validation" / "drak" / "0.png", 120)
+    with pytest.raises(ConfigError, match="train and .*validation have different classes: only one has drak"):
+        data.load(f"folder:{split}")
+
+
+@pytest.mark.parametrize("name", ["val", "valid"])
+def test_a_misnamed_folder_of_validation_images_is_refused(split, name):
+    shutil.copytree(split / "test", split / name)
+    with pytest.raises(ConfigError, match=f"doesn't read the folder .*{name}: rename it to validation"):
+        data.load(f"folder:{split}")
+
+
 def test_otherwise_a_fifth_of_each_class_is_for_the_test(tmp_path):
     for name, shade in SHADES.items():
         for i in range(20):

@@ -31,6 +31,15 @@ def test_arrays_are_not_changed(tiny_npz):
         np.testing.assert_array_equal(dataset.test.labels, file["y_test"])
 
 
+def test_its_own_validation_images_are_used(tmp_path):
+    x, y = np.full((3, 8, 8, 3), 7, np.uint8), np.array([1, 0, 1])
+    dataset = data.load(save_npz(tmp_path, x_validation=x, y_validation=y))
+    np.testing.assert_array_equal(dataset.validation.images, x)
+    np.testing.assert_array_equal(dataset.validation.labels, y)
+    assert (len(dataset.train), len(dataset.test)) == (20, 4)
+    assert (dataset.images[dataset.train.samples] == 0).all()
+
+
 def test_gray_images_and_label_columns_are_accepted(tmp_path):
     name = save_npz(
         tmp_path,
@@ -53,6 +62,12 @@ def test_gray_images_and_label_columns_are_accepted(tmp_path):
         (
             {"x_test": np.zeros((4, 9, 9, 3), np.uint8)},
             "images of (8, 8, 3), x_test of (9, 9, 3)",
+        ),
+        ({"x_validation": np.zeros((4, 8, 8, 3), np.uint8)}, "lacks y_validation"),
+        ({"x_val": np.zeros((4, 8, 8, 3), np.uint8)}, "contains x_val, which kapp doesn't read. Rename"),
+        (
+            {"x_validation": np.zeros((4, 9, 9, 3), np.uint8), "y_validation": np.arange(4) % 2},
+            "images of (8, 8, 3), x_validation of (9, 9, 3)",
         ),
         ({"y_train": np.arange(19)}, "one for each of the 20 images"),
         ({"y_train": np.arange(20) - 1}, "integers from 0"),
