@@ -1,21 +1,26 @@
 """A trained network as a classifier: uint8 images in, probabilities out."""
 
+from collections.abc import Sequence
+
 import keras
 import numpy as np
 from keras import layers, ops
 
-from kapp.errors import ConfigError
 from kapp.keras_internals import flatten_layers
-from kapp.models.keras_file import is_classifier, outputs_probabilities
+from kapp.models.keras_file import check_classifier, outputs_probabilities
 
 
-def build_classifier(network: keras.Model) -> keras.Model:
+def build_classifier(network: keras.Model, image_shape: Sequence[int | None] | None = None) -> keras.Model:
     """A model from uint8 images (n, height, width, channels) to float32 probabilities (n, classes).
 
     It shares its weights with `network`. A softmax is added unless `network` ends in one.
 
+    Args:
+        network: any model that `check_classifier` accepts.
+        image_shape: (height, width, channels), where `network` takes images of any size (None: any size).
+
     Raises:
-        ConfigError: `network` doesn't map images of one size to (n, classes).
+        ConfigError: `network` is no classifier.
 
     Example:
 
@@ -23,27 +28,12 @@ def build_classifier(network: keras.Model) -> keras.Model:
     >>> build_classifier(network).output_shape
     (None, 10)
     """
-    check_network(network)
-    images = keras.Input(network.input_shape[1:], dtype="uint8", name="images")
+    check_classifier(network, network.name)
+    images = keras.Input(image_shape or network.input_shape[1:], dtype="uint8", name="images")
     outputs = ops.cast(network(ops.cast(images, "float32")), "float32")
     if not outputs_probabilities(network):
         outputs = layers.Softmax(dtype="float32", name="probabilities")(outputs)
     return keras.Model(images, outputs, name=network.name)
-
-
-def check_network(network: keras.Model) -> None:
-    """Check that `network` maps images of one size to (n, classes).
-
-    Raises:
-        ConfigError: it doesn't.
-    """
-    if not is_classifier(network):
-        raise ConfigError(f"{network.name} isn't a functional model that maps images to (n, classes).")
-    if None in network.input_shape[1:]:
-        raise ConfigError(
-            f"{network.name} takes images of any size, {network.input_shape[1:]}. Fix the size: "
-            "keras.Model(x := keras.Input((32, 32, 3)), network(x)).save('mine.keras')."
-        )
 
 
 def float32_copy(network: keras.Model) -> keras.Model:

@@ -13,7 +13,8 @@ FORMATS: tuple[ExportFormat, ...] = get_args(ExportFormat)
 # The main file of an export.
 FILES = {"saved_model": "saved_model.pb", "onnx": "model.onnx", "litert": "model.tflite"}
 IMAGES = "images"  # the input of an export
-PROBABILITIES, CLASS_NAME = "probabilities", "class_name"  # its outputs
+PROBABILITIES, CLASS_NAME = "probabilities", "class_name"
+OUTPUTS = (PROBABILITIES, CLASS_NAME)  # its outputs, in this order where the format has one
 RUNTIME_PACKAGES = {"saved_model": ["tensorflow"], "onnx": ["onnxruntime"], "litert": ["ai_edge_litert"]}
 EXPORT_PACKAGES = {  # to write an export, load it and compare it with its network
     "saved_model": ["tensorflow"],
@@ -109,16 +110,22 @@ def _write_onnx(module: Any, folder: Path) -> None:
     import tf2onnx
 
     file = folder / FILES["onnx"]
-    tf2onnx.convert.from_function(module.serve, module.serve.input_signature, output_path=str(file))
+    model, _ = tf2onnx.convert.from_function(module.serve, module.serve.input_signature)
+    model.graph.output.sort(key=lambda output: OUTPUTS.index(output.name))  # tf2onnx sorts them by name
+    file.write_bytes(model.SerializeToString())
     onnxruntime.InferenceSession(file)  # tf2onnx writes unknown operations without an error
 
 
 def _write_litert(module: Any, folder: Path) -> None:
     import tensorflow as tf
+    from ai_edge_litert.tools import flatbuffer_utils
 
     converter = tf.lite.TFLiteConverter.from_concrete_functions(
         [module.serve.get_concrete_function()], module
     )
     # Only LiteRT's own operations: few devices can run TensorFlow's.
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-    (folder / FILES["litert"]).write_bytes(converter.convert())
+    model = flatbuffer_utils.convert_bytearray_to_object(converter.convert())
+    signature = {output.name.decode(): output.tensorIndex for output in model.signatureDefs[0].outputs}
+    model.subgraphs[0].outputs = [signature[name] for name in OUTPUTS]  # the converter sorts them by name
+    (folder / FILES["litert"]).write_bytes(flatbuffer_utils.convert_object_to_bytearray(model))

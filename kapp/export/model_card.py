@@ -15,7 +15,7 @@ print(outputs["class_name"][0].numpy().decode(), outputs["probabilities"][0].num
 import numpy as np, onnxruntime
 model = onnxruntime.InferenceSession("model.onnx")
 images = np.zeros((1, {height}, {width}, {channels}), "uint8")  # your images
-names, probabilities = model.run(["class_name", "probabilities"], {{"images": images}})
+probabilities, names = model.run(None, {{"images": images}})
 print(names[0], probabilities[0].max())""",
     "litert": """\
 import numpy as np

@@ -121,7 +121,7 @@ class StoredModel:
         """The model, loaded.
 
         Raises:
-            ConfigError: as `check`; or it doesn't map images of one size to (n, classes).
+            ConfigError: as `check`; or it is no classifier.
             KappError: as `check`; or its file is damaged.
         """
         self.check(allow_unverified)

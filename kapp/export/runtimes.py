@@ -10,7 +10,7 @@ from kapp import cli, hardware
 from kapp.cli import suppress_stderr
 from kapp.errors import KappError
 from kapp.export.formats import PROBABILITIES
-from kapp.models.keras_file import load_keras_file
+from kapp.models.keras_file import check_classifier, load_keras_file
 from kapp.records import ModelFormat
 
 ONNX_DTYPES = {
@@ -35,7 +35,7 @@ def load(format: ModelFormat, path: Path) -> Runtime:
     """The model at `path`, a file or the folder of a SavedModel, in the runtime of its format.
 
     Raises:
-        ConfigError: a Keras network doesn't map images of one size to (n, classes).
+        ConfigError: a Keras network is no classifier, see `keras_file.check_classifier`.
         KappError: the file is damaged, or isn't a classifier of images.
     """
     if format in ("run", "keras"):
@@ -71,6 +71,7 @@ class KerasRuntime:
         from kapp.models.flops import count_flops
 
         network = load_keras_file(path)
+        check_classifier(network, str(path))
         self._classifier = build_classifier(network)
         self.parameters, self.flops = network.count_params(), count_flops(network)
         self.image_shape = network.input_shape[1:]

@@ -14,8 +14,8 @@ def count_flops(model: keras.Model) -> int | None:
     Counts convolutions and matrix products, with a multiplication and an addition as two operations.
 
     Returns:
-        None if the model isn't functional or Sequential, or if it multiplies matrices in other layers than
-        `Conv2D` and `Dense`.
+        None if the model isn't functional or Sequential, takes images of any size, or multiplies matrices in
+        other layers than `Conv2D` and `Dense`.
 
     Example:
 
@@ -36,6 +36,8 @@ def count_flops(model: keras.Model) -> int | None:
         elif isinstance(layer, layers.Conv2D | layers.Dense):
             # A convolution applies its kernel at each place of its output.
             places = call.outputs[0].shape[1:3] if isinstance(layer, layers.Conv2D) else ()
+            if None in places:
+                return None
             total += 2 * math.prod(layer.kernel.shape) * math.prod(places)
         elif any(len(weight.shape) > 1 for weight in getattr(layer, "trainable_weights", ())):
             return None

@@ -85,8 +85,7 @@ def load(
         KappError: the file is damaged, or contains code.
     """
     model = load_keras_file(path(source))
-    if not is_classifier(model):
-        raise ConfigError(f"{role} {source} isn't a functional model that maps images to (n, classes).")
+    check_classifier(model, f"{role} {source}")
     if classes is not None and len(classes) != model.output_shape[-1]:
         raise ConfigError(
             f"{role} {source} has {model.output_shape[-1]} classes, the data set has {len(classes)}: "
@@ -120,6 +119,24 @@ def load_keras_file(path: Path) -> "keras.Model":
     except Exception as error:  # of many kinds: of zip, JSON, HDF5 and of layers
         first_line = str(error).strip().partition("\n")[0]
         raise KappError(f"cannot load {path}: {first_line} Save it again with model.save().") from error
+
+
+def check_classifier(model: Any, name: str) -> None:
+    """Refuses a model that isn't a classifier, see `is_classifier`; of a teacher, a source and an export.
+
+    Args:
+        model: any object.
+        name: what the message calls it.
+
+    Raises:
+        ConfigError: it isn't.
+    """
+    if not is_classifier(model):
+        raise ConfigError(
+            f"{name} must be a functional model, or a Sequential one with an Input, that maps images "
+            "(n, height, width, channels) to (n, classes). Build such a model from its layers and save it as "
+            ".keras."
+        )
 
 
 def is_classifier(model: Any) -> bool:

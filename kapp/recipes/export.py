@@ -22,7 +22,7 @@ from kapp.errors import ConfigError, KappError
 from kapp.export import formats, manifest, predictor, runtimes, scoring
 from kapp.export.predictor import Predictor, StoredModel
 from kapp.fileio import atomic_folder, checksum, refuse_folder
-from kapp.models.keras_file import load_keras_file
+from kapp.models.keras_file import check_classifier, load_keras_file
 from kapp.recipes.settings import OptionalFloat, OptionalFolder, check_positive
 from kapp.records import ExportFormat, ExportManifest, TensorSpec
 from kapp.run_folder import Run
@@ -103,17 +103,17 @@ def main(config: Config) -> None:
     from kapp.models.flops import count_flops
 
     network = load_keras_file(source.file)
-    classifier.check_network(network)
-    _, *image_shape = network.input_shape
+    check_classifier(network, str(source.path))
     classes = source.classes or config.classes
     if network.output_shape[-1] != len(classes):
         raise ConfigError(
             f"the network has {network.output_shape[-1]} classes, but --classes names {len(classes)}."
         )
-    images, compared_on = comparison_images(config, source, tuple(image_shape))
+    images, compared_on = comparison_images(config, source, network.input_shape[1:])
+    image_shape = images.shape[1:]
     expected = parity.reference_probabilities(network, images)
     tolerance = config.tolerance or parity.default_tolerance(network)
-    model = classifier.build_classifier(classifier.float32_copy(network))
+    model = classifier.build_classifier(classifier.float32_copy(network), image_shape)
 
     for format in dict.fromkeys(config.format):
         with atomic_folder(config.folder(format)) as folder:
@@ -149,27 +149,39 @@ def main(config: Config) -> None:
 
 
 def comparison_images(
-    config: Config, source: StoredModel, image_shape: tuple[int, ...]
+    config: Config, source: StoredModel, image_shape: tuple[int | None, ...]
 ) -> tuple[np.ndarray, str]:
-    """Images to compare an export with its network on, and a description of them.
+    """Images to compare an export with its network on, and a description of them. The export is for images
+    of their size.
+
+    Args:
+        image_shape: (height, width, channels) that the network takes; None: any.
 
     Returns:
-        Test images, uint8 (n, *image_shape); noise, if there are none of this shape.
+        Test images, uint8 (n, height, width, channels); noise, if there are none that the network takes.
 
     Raises:
-        ConfigError, KappError: the data set of --dataset can't be loaded.
+        ConfigError: the data set of --dataset can't be loaded; or the network takes any size and there are
+            no test images.
+        KappError: the data set of --dataset can't be loaded.
     """
     name = config.dataset or (source.run.dataset if source.run else None)
     if name is not None:
         try:
             dataset = data.load(name, data_dir=config.data_dir or source.data_dir)
-            if dataset.image_shape == image_shape:
+            if all(side in (None, size) for side, size in zip(image_shape, dataset.image_shape)):
                 return dataset.images[dataset.test.samples[:PARITY_IMAGES]], f"test images of {name}"
         except (ConfigError, KappError) as error:
             if config.dataset:
                 raise
             print(f"no test images: {error}", flush=True)
-    noise = np.random.default_rng(0).integers(0, 256, (PARITY_IMAGES, *image_shape)).astype(np.uint8)
+    if None in image_shape:
+        raise ConfigError(
+            f"{source.path} takes images of any size, but an export has one size: add --dataset NAME, with "
+            "images of that size."
+        )
+    shape = (PARITY_IMAGES, *image_shape)
+    noise = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)  # type: ignore[arg-type]
     return noise, "noise: there were no test images of its size"
 
 

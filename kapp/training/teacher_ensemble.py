@@ -8,7 +8,7 @@ from keras import ops
 
 from kapp.errors import ConfigError
 from kapp.keras_internals import flatten_layers
-from kapp.models.keras_file import is_classifier, outputs_probabilities
+from kapp.models.keras_file import check_classifier, outputs_probabilities
 
 MIN_PROBABILITY = 1e-7  # smaller ones are raised to it before their logarithm is taken
 ENSEMBLES = ("logits", "probabilities")
@@ -85,13 +85,9 @@ def num_classes(network: keras.Model, role: str) -> int:
         role: the word for `network` in messages.
 
     Raises:
-        ConfigError: it isn't functional, or its output isn't (n, classes).
+        ConfigError: as `check_classifier`.
     """
-    if not is_classifier(network):
-        raise ConfigError(
-            f"{role} {network.name!r} must be a functional model, or a Sequential one with an Input, "
-            "that maps images to (n, classes)."
-        )
+    check_classifier(network, f"{role} {network.name}")
     return network.output_shape[-1]
 
 

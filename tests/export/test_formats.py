@@ -39,6 +39,22 @@ def test_a_layer_that_a_format_cannot_express_is_named(tmp_path):
 
 
 @on_tensorflow
+def test_a_network_for_images_of_any_size_is_exported_for_those_of_a_data_set(tmp_path, tiny_npz):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("tf2onnx")
+    images = keras.Input((None, None, 3))
+    network = keras.Model(images, layers.Dense(3)(layers.GlobalAveragePooling2D()(images)))
+    network.save(tmp_path / "free.keras")
+    settings = {"keras": tmp_path / "free.keras", "classes": ("a", "b", "c"), "format": ("onnx",)}
+    with pytest.raises(ConfigError, match=r"free.keras takes images of any size, .* add --dataset NAME"):
+        export.main(export.Config(**settings, out=tmp_path / "without"))
+    assert not (tmp_path / "without").exists()
+    export.main(export.Config(**settings, out=tmp_path / "onnx", dataset=f"npz:{tiny_npz}"))
+    session = onnxruntime.InferenceSession(tmp_path / "onnx" / "model.onnx")
+    assert session.get_inputs()[0].shape[1:] == [8, 8, 3]
+
+
+@on_tensorflow
 def test_the_number_of_class_names_must_be_that_of_the_network(tmp_path):
     images = keras.Input((4, 4, 3))
     keras.Model(images, layers.Dense(2)(layers.Flatten()(images))).save(tmp_path / "two.keras")

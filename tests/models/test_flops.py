@@ -24,3 +24,7 @@ def test_a_model_with_other_matrix_products_is_not_counted():
     assert count_flops(inner) is None
     assert count_flops(keras.Model(inputs, layers.Softmax()(inner(inputs)))) is None
     assert count_flops(keras.Sequential([layers.Dense(1)])) is None
+
+
+def test_flops_of_images_of_any_size_are_unknown():
+    assert count_flops(keras.Sequential([keras.Input((None, None, 3)), layers.Conv2D(4, 3)])) is None

@@ -139,6 +139,19 @@ def test_an_export_outputs_probabilities_and_the_name_of_the_most_probable_class
     np.testing.assert_allclose(np.sum(probabilities, axis=1), np.ones(50), atol=1e-5)
 
 
+def test_probabilities_come_before_class_names_where_outputs_have_an_order(exported):
+    import onnxruntime
+    from ai_edge_litert.interpreter import Interpreter
+
+    exports = exported[0] / "run" / "export"
+    session = onnxruntime.InferenceSession(exports / "onnx" / "model.onnx")
+    assert [output.name for output in session.get_outputs()] == ["probabilities", "class_name"]
+    interpreter = Interpreter(str(exports / "litert" / "model.tflite"))
+    outputs = interpreter.get_output_details()  # without their names
+    assert [output["dtype"] for output in outputs] == [np.float32, np.bytes_]
+    assert outputs[0]["shape_signature"].tolist() == [-1, 3]
+
+
 @pytest.mark.parametrize("format", formats.FORMATS)
 def test_the_code_of_the_model_card_runs_unchanged(exported, format):
     folder, _ = exported
