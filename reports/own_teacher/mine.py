@@ -1,4 +1,7 @@
-"""Somebody's own classifier, mine.keras: plain Keras, 48x48 pixels from -1 to 1, softmax. Nothing of kapp."""
+"""Somebody's own classifier, mine.keras: plain Keras, 48x48 pixels from -1 to 1, softmax. Nothing of kapp.
+
+It is trained on pictures/train alone: pictures/validation is for its students.
+"""
 import keras
 from keras import layers
 
@@ -22,8 +25,9 @@ for filters, times in ((32, 2), (64, 2), (128, 2)):
     x = layers.MaxPooling2D()(x)
 x = layers.Dropout(0.3)(layers.GlobalAveragePooling2D()(x))
 model = keras.Model(images, layers.Dense(10, activation="softmax")(x), name="mine")
-rate = keras.optimizers.schedules.CosineDecay(2e-3, 12 * 157)
+train, test = pictures("train"), pictures("test")
+rate = keras.optimizers.schedules.CosineDecay(2e-3, 12 * len(train))
 model.compile(keras.optimizers.AdamW(rate), "sparse_categorical_crossentropy", metrics=["accuracy"])
-model.fit(pictures("train"), epochs=12, verbose=2)
-print(model.evaluate(pictures("test"), verbose=0))
+model.fit(train, epochs=12, verbose=2)
+print(model.evaluate(test, verbose=0))
 model.save("mine.keras")
