@@ -55,6 +55,19 @@ def producer(tensor: keras.KerasTensor) -> tuple[keras.Operation, list[keras.Ker
     return operation, operation._inbound_nodes[index].input_tensors
 
 
+def is_softmax(operation: keras.Operation) -> bool:
+    """Returns whether an operation of a graph is a softmax over the last axis, as a layer or as
+    `keras.ops.softmax`.
+
+    Reason: the class of `keras.ops.softmax` in a graph is not public.
+    """
+    if isinstance(operation, keras.layers.Activation):
+        return operation.activation is keras.activations.softmax
+    if isinstance(operation, keras.Layer):
+        return isinstance(operation, keras.layers.Softmax) and operation.axis == -1
+    return type(operation).__name__ == "Softmax" and operation.axis == -1
+
+
 def optimizer_class(name: str) -> type[keras.Optimizer]:
     """Returns the class of optimizer `name` that this backend uses, to derive from.
 
@@ -80,3 +93,11 @@ def adam_moments(
     """
     index = [optimizer._get_variable_index(variable) for variable in variables]
     return [optimizer._momentums[i] for i in index], [optimizer._velocities[i] for i in index]
+
+
+def sgd_momentum(optimizer: keras.optimizers.SGD, variable: keras.Variable) -> keras.Variable:
+    """Returns the momentum of `variable` in a built SGD.
+
+    Reason: `Optimizer.variables` doesn't say which momentum belongs to which variable.
+    """
+    return optimizer.momentums[optimizer._get_variable_index(variable)]

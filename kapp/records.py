@@ -86,6 +86,7 @@ class RunResult:
     # How many validation images each teacher, or the source, was trained on; None: unknown. () without
     # teachers, or with a source of other images.
     validation_overlap: tuple[int | None, ...] = ()
+    scoring_precision: str | None = None  # of the test scores; None: `precision`, that of the training
     status: Literal["finished"] = "finished"
 
 

@@ -19,7 +19,7 @@ class ResumeCheckpoint(keras.callbacks.Callback):
 
     Args:
         run: the run folder.
-        selects: False writes `model.keras` after each epoch.
+        selects: False writes `model.keras` after each epoch, whatever its validation accuracy.
     """
 
     def __init__(self, run: Run, selects: bool = True):

@@ -3,10 +3,8 @@
 from collections.abc import Sequence
 
 import keras
-import numpy as np
 from keras import layers, ops
 
-from kapp.keras_internals import flatten_layers
 from kapp.models.keras_file import check_classifier, outputs_probabilities
 
 
@@ -34,22 +32,3 @@ def build_classifier(network: keras.Model, image_shape: Sequence[int | None] | N
     if not outputs_probabilities(network):
         outputs = layers.Softmax(dtype="float32", name="probabilities")(outputs)
     return keras.Model(images, outputs, name=network.name)
-
-
-def float32_copy(network: keras.Model) -> keras.Model:
-    """A copy of `network`, with weights of its own, that computes in float32, as every runtime can."""
-    copy = keras.models.clone_model(network, clone_function=_clone_in_float32, recursive=True)
-    copy.set_weights(network.get_weights())
-    for layer in flatten_layers(copy):
-        if isinstance(layer, layers.Normalization):
-            layer.finalize_state()  # of an adapted layer: computed from the weights that were just set
-            # As NumPy arrays they become constants; a tensor would become an input of the ONNX graph.
-            layer.mean, layer.variance = np.array(layer.mean), np.array(layer.variance)
-    return copy
-
-
-def _clone_in_float32(layer: keras.Operation) -> keras.Operation:
-    config = layer.get_config()
-    if isinstance(layer, keras.Layer):  # an operation, as x / 255, has no dtype
-        config["dtype"] = "float32"
-    return type(layer).from_config(config)

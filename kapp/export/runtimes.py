@@ -63,16 +63,17 @@ def load(format: ModelFormat, path: Path) -> Runtime:
 
 
 class KerasRuntime:
-    """A .keras file, on the backend that KERAS_BACKEND chooses."""
+    """A .keras file in float32, as it is exported, on the backend that KERAS_BACKEND chooses."""
 
     def __init__(self, path: Path):
         cli.start_keras()
         from kapp.export.classifier import build_classifier
+        from kapp.models.float32 import float32_copy, is_float32
         from kapp.models.flops import count_flops
 
         network = load_keras_file(path)
         check_classifier(network, str(path))
-        self._classifier = build_classifier(network)
+        self._classifier = build_classifier(network if is_float32(network) else float32_copy(network))
         self.parameters, self.flops = network.count_params(), count_flops(network)
         self.image_shape = network.input_shape[1:]
         self.device = hardware.gpu(cli.backend()) or hardware.processor()

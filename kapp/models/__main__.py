@@ -11,7 +11,7 @@ import tyro
 
 from kapp import cli, models
 from kapp.errors import ConfigError
-from kapp.models.registry import SPECS
+from kapp.models.registry import RESIDUAL, SPECS
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,8 @@ def main(config: Config) -> None:
         model = models.build(spec.name, config.classes, config.width)
         print(f"{spec.name}: {spec.paper_name} ({spec.source})")
         print(f"    {spec.printed_notation or spec.notation}")
-        if spec.printed_notation:
-            skip = ", skip over each two convolutions" if spec.residual else ""
-            print(f"    built as {spec.notation}{skip}")
+        if spec.printed_notation or spec.residual:
+            print(f"    built as {RESIDUAL if spec.residual else ''}{spec.notation}")
         print(
             f"    {model.count_params():,} parameters ({spec.reported_parameters} reported), "
             f"{(count_flops(model) or 0) / 1e6:,.0f} MFLOPs an image\n"

@@ -1,12 +1,13 @@
 """Hu 2018's printed code (figures 6 to 8) builds other networks than its text and Springenberg et al. 2014.
 
-Each code variant rewrites the published layers. The variants of the training are in `kapp.papers.hu`.
+Each code variant here rewrites the layers of the text. `kapp.papers.hu` lists all, those of the training
+included.
 """
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from kapp.errors import unknown
+from kapp.errors import ConfigError, unknown
 from kapp.models.notation import (
     AveragePooling,
     Convolution,
@@ -18,6 +19,7 @@ from kapp.models.notation import (
     Relu,
     output_layer_index,
 )
+from kapp.papers import hu
 
 # Their code never calls the last dropout. all_cnn_b: figure 8. The base nets' code isn't printed; there it is
 # kapp's assumption.
@@ -59,6 +61,14 @@ def dropout(specs: LayerSpecs) -> LayerSpecs:
     return (first, Dropout(drop.rate, channels=True), *rest)
 
 
+def filters(specs: LayerSpecs) -> LayerSpecs:
+    """Gives the first convolution with strides as many filters as the next one has, 192 (figure 7)."""
+    first = next(i for i, spec in enumerate(specs) if isinstance(spec, Convolution) and spec.strides > 1)
+    following = next(spec for spec in specs[first + 1 :] if isinstance(spec, Convolution))
+    widened = replace(specs[first], filters=following.filters)
+    return (*specs[:first], widened, *specs[first + 1 :])
+
+
 def without_last_dropout(specs: LayerSpecs) -> LayerSpecs:
     """Removes the last dropout."""
     last = max(i for i, spec in enumerate(specs) if isinstance(spec, Dropout))
@@ -69,6 +79,7 @@ REWRITES: dict[str, Callable[[LayerSpecs], LayerSpecs]] = {
     "relu_logits": relu_logits,
     "corner": corner,
     "dropout": dropout,
+    "filters": filters,
 }
 
 
@@ -76,11 +87,13 @@ def apply_code_variants(model: str, specs: LayerSpecs, variants: Iterable[str]) 
     """Returns the layers of the network called `model` with `variants`, names of `REWRITES`.
 
     Raises:
-        ConfigError: a variant is unknown.
+        ConfigError: a variant is unknown, or doesn't change this network.
     """
     for variant in variants:
         if variant not in REWRITES:
             raise unknown("code variant", variant, REWRITES)
+        if variant not in hu.code_variants(model):
+            raise ConfigError(f"code variant {variant!r} is of all_cnn_a: {model} has no such layer.")
         specs = REWRITES[variant](specs)
         if variant == "dropout" and model in UNCALLED_DROPOUT:
             specs = without_last_dropout(specs)

@@ -14,6 +14,8 @@ Words are joined by `-`:
     1200fc      fully connected layer of 1200 units
     64c^8       the word eight times
 
+`res-` before all words adds a skip connection to each pair of convolutions (`registry.get_spec`).
+
 `c`, `fc`, `mp` and `^` are as in tables 1 and 2 of Ratusznik et al.; the papers say the rest in prose. The
 last `fc` or `c` (`10fc`, `10c1x1`) is the output layer: its units are the classes, its outputs the logits.
 """

@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 
 from kapp.errors import ConfigError, unknown
-from kapp.models.notation import LayerSpecs, Pooling, parse
+from kapp.models.notation import Convolution, LayerSpecs, Pooling, output_layer_index, parse
+
+RESIDUAL = "res-"  # before a notation
 
 
 @dataclass(frozen=True)
@@ -59,9 +61,9 @@ _RATUSZNIK = (
     ModelSpec("linear_3", "3-layers, all linear", "2048fc^2-10fc", _TABLE_2, "10M"),
     ModelSpec("linear_4", "4-layers, all linear", "1200fc-2400fc-1800fc-10fc", _TABLE_2, "10M"),
     ModelSpec(
-        "shallow_resnet", "Shallow-ResNet", "128c^2-512c^4-gap-10fc",
-        f"{_TABLE_2}; pooling and where it halves: kapp's choice", "10M",
-        residual=True, printed_notation="128c^2-512c^4-10fc",
+        "shallow_resnet", "Shallow-ResNet", "128c^2-512c^4-10fc",
+        f"{_TABLE_2}; where it halves: kapp's choice", "10M",
+        residual=True,
     ),
     ModelSpec(
         "deep_linear", "Deep linear", "256fc^8-512fc^6-1024fc^8-10fc",
@@ -116,8 +118,10 @@ def names() -> list[str]:
 def get_spec(name: str) -> ModelSpec:
     """Returns the network called `name`, or a new `ModelSpec` if `name` is a notation such as 512fc^2-10fc.
 
+    `res-` before a notation makes it residual: a skip connection is added to each pair of convolutions.
+
     Raises:
-        ConfigError: `name` is neither a name nor a notation.
+        ConfigError: `name` is neither a name nor a notation; or it is residual without such pairs.
 
     Example:
 
@@ -126,10 +130,29 @@ def get_spec(name: str) -> ModelSpec:
     """
     if name in _BY_NAME:
         return _BY_NAME[name]
+    notation = name.removeprefix(RESIDUAL)
     try:
-        parse(name)
+        specs = parse(notation)
     except ConfigError as error:
         if "-" in name:  # a notation: the error names the wrong word
             raise
         raise unknown("network", name, names(), ", or a notation such as 512fc^2-10fc") from error
-    return ModelSpec(name, name, name, "the user's own", "")
+    is_residual = notation != name
+    if is_residual and not _has_pairs(specs):
+        raise ConfigError(
+            f"{name!r}: a residual network starts with padded 3x3 convolutions in pairs, and has no others, "
+            "such as res-64c^2-128c^4-gap-10fc."
+        )
+    return ModelSpec(name, name, notation, "the user's own", "", residual=is_residual)
+
+
+def _has_pairs(specs: LayerSpecs) -> bool:
+    """Whether the hidden layers begin with pairs of equal convolutions that a skip connection can cross."""
+    hidden = specs[: output_layer_index(specs)]
+    convolutions = tuple(spec for spec in hidden if isinstance(spec, Convolution))
+    return (
+        len(convolutions) > 0
+        and hidden[: len(convolutions)] == convolutions
+        and convolutions[::2] == convolutions[1::2]
+        and all(spec == Convolution(spec.filters) for spec in convolutions)
+    )

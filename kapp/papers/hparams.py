@@ -17,7 +17,7 @@ class HParams:
         schedule: constant, cosine or multistep.
         milestones: of the multistep schedule, in epochs.
         rates: of the multistep schedule, one more than milestones; () for a tenth at each.
-        warmup_epochs: of the cosine schedule.
+        warmup_epochs: of the cosine schedule; fewer than epochs.
     """
 
     epochs: int

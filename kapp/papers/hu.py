@@ -9,6 +9,9 @@ from kapp.papers.hparams import HParams
 
 EPOCHS = 350  # section 3.1
 TRAIN, VALIDATION, TEST = 49_000, 1_000, 10_000  # section 3.1
+CIFAR100_TRAIN = 5_000  # section 3.1: class1 and class2 of CIFAR-100, each
+MEAN = (0.4914, 0.4822, 0.4465)  # section 3.1, of pixels from 0 to 1, per channel
+STD = (0.2023, 0.1994, 0.2010)  # section 3.1, which calls it the variance
 PHASE_EPOCHS = 50  # section 2.3: on frozen features, then whole
 MILESTONES = (200, 250, 300)  # Springenberg et al. 2014, section 3.1: where the rate falls to a tenth
 CROP_PADDING = 5  # pixels; Springenberg et al. 2014, section 3.1: translations in their augmented runs
@@ -17,10 +20,16 @@ CODE_VARIANTS = {
     "relu_logits": "ReLU on the logits, before they are averaged (figures 7, 8)",
     "corner": "unpadded shrinking, a padding of 3, and a pooling that sees one corner of 11x11 logits",
     "dropout": "the input's dropout after the first convolution, of whole channels; one never called",
+    "filters": "192 filters in the first strided convolution of all_cnn_a (figure 7)",
+    "normalization": "images divided by 0.2023, 0.1994, 0.2010 (section 3.1)",
     "schedule": "0.001 throughout, a new optimizer, without momentum, in each epoch (figure 6)",
+    "pytorch_sgd": "momentum of gradients, the rate applied after it, as torch.optim.SGD (figure 6)",
+    "bias_decay": "weight decay of biases, too (figure 6)",
     "batch": "batches of 4 (figure 6)",
+    "last_epoch": "the network of the last epoch is tested, not the best on validation images (figure 6)",
 }
 CODE_RATE, CODE_BATCH_SIZE = 0.001, 4  # figure 6
+SGD_VARIANTS = ("schedule", "pytorch_sgd", "bias_decay")  # of the optimizer, sgd only
 
 
 @dataclass(frozen=True)
@@ -60,6 +69,16 @@ ROWS = (
 def models() -> list[str]:
     """The networks that the paper trains."""
     return list(dict.fromkeys(row.model for row in ROWS))
+
+
+def code_variants(model: str) -> tuple[str, ...]:
+    """The variants that together are the code for `model`."""
+    return tuple(name for name in CODE_VARIANTS if name != "filters" or model == "all_cnn_a")
+
+
+def train_images(dataset: str) -> int:
+    """How many images of `dataset` the paper trains on."""
+    return TRAIN if dataset == "cifar10" else CIFAR100_TRAIN
 
 
 def published(model: str, dataset: str, phase: str = "scratch") -> Row | None:

@@ -4,9 +4,9 @@
 
 trains the teacher (or finds its finished run), the student on labels, and the student by distillation, and
 leaves a run folder with report.md. Ratusznik et al., table 4: linear_3 has 55.12% on labels and 58.37%
-distilled from deep_resnet, which has 91.54%. All networks are trained alike. For a teacher that is trained
-in another way, give its run folder. With --dataset shapes --quick it takes less than three minutes on two
-CPU cores.
+distilled from deep_resnet, which has 91.54%, all on 40,000 images. All networks are trained alike. For a
+teacher that is trained in another way, give its run folder. With --dataset shapes --quick it takes less than
+three minutes on two CPU cores.
 """
 
 from collections.abc import Sequence

@@ -100,6 +100,7 @@ def main(config: Config) -> None:
     formats.start_tensorflow()
     from kapp.export import classifier, parity
     from kapp.export.model_card import model_card
+    from kapp.models.float32 import float32_copy
     from kapp.models.flops import count_flops
 
     network = load_keras_file(source.file)
@@ -113,7 +114,7 @@ def main(config: Config) -> None:
     image_shape = images.shape[1:]
     expected = parity.reference_probabilities(network, images)
     tolerance = config.tolerance or parity.default_tolerance(network)
-    model = classifier.build_classifier(classifier.float32_copy(network), image_shape)
+    model = classifier.build_classifier(float32_copy(network), image_shape)
 
     for format in dict.fromkeys(config.format):
         with atomic_folder(config.folder(format)) as folder:

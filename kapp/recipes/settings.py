@@ -35,7 +35,10 @@ OptionalStr = Annotated[str | None, _optional("STR")]
 OptionalFolder = Annotated[Path | None, _optional("FOLDER")]
 Optimizer = Literal["adam", "adamw", "sgd"]
 Schedule = Literal["constant", "cosine", "multistep"]
-CodeVariant = Literal["relu_logits", "corner", "dropout", "schedule", "batch"]
+CodeVariant = Literal[
+    "relu_logits", "corner", "dropout", "filters", "normalization",
+    "schedule", "pytorch_sgd", "bias_decay", "batch", "last_epoch",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,8 @@ class HParamFlags:
     """With the multistep schedule: the rates themselves, one more than milestones; replaces
     --learning-rate."""
     warmup_epochs: OptionalInt = None
-    """With the cosine schedule: epochs in which the rate rises linearly before it falls."""
+    """With the cosine schedule: epochs in which the rate rises linearly before it falls, fewer than
+    --epochs. Trainings of another length, such as a teacher's, warm up for the same fraction of theirs."""
 
     def check(self) -> None:
         """Refuse wrong values.
@@ -96,6 +100,10 @@ def check_hparams(hparams: HParams) -> None:
     milestones, rates = hparams.milestones, hparams.rates
     if hparams.warmup_epochs and hparams.schedule != "cosine":
         raise ConfigError("--warmup-epochs goes with --schedule cosine.")
+    if hparams.warmup_epochs and hparams.warmup_epochs >= hparams.epochs:
+        raise ConfigError(
+            f"--warmup-epochs is {hparams.warmup_epochs}: it must be less than --epochs, {hparams.epochs}."
+        )
     if hparams.schedule != "multistep" and (milestones or rates):
         raise ConfigError("--milestones and --rates go with --schedule multistep.")
     if list(milestones) != sorted(milestones):
@@ -199,7 +207,8 @@ class NetworkFlags:
     pooling."""
     code_variants: tuple[CodeVariant, ...] = ()
     """Build and train as Hu 2018's code does where its text differs: one or several of relu_logits, corner,
-    dropout, schedule, batch (docs/pooling.md)."""
+    dropout, filters, normalization, schedule, pytorch_sgd, bias_decay, batch, last_epoch
+    (docs/pooling.md)."""
 
     def check(self, model: str, hparams: HParamFlags) -> None:
         """Refuse what doesn't go with the network called `model`.
@@ -217,6 +226,13 @@ class NetworkFlags:
             raise ConfigError(
                 f"--code-variants are those of Hu 2018's code, which doesn't train {model}. "
                 f"It trains {', '.join(hu.models())}."
+            )
+        if "filters" in self.code_variants and "filters" not in hu.code_variants(model):
+            raise ConfigError(f"--code-variants filters is of all_cnn_a: {model} has no such layer.")
+        of_sgd = [name for name in self.code_variants if name in hu.SGD_VARIANTS]
+        if of_sgd and hparams.optimizer not in (None, "sgd"):
+            raise ConfigError(
+                f"--code-variants {' '.join(of_sgd)} goes with --optimizer sgd, not {hparams.optimizer}."
             )
         ordinary, variant = hu.hparams(1), hu.hparams(1, self.code_variants)
         for name in ("schedule", "learning_rate", "batch_size"):
@@ -241,14 +257,27 @@ class NetworkOptions:
     code_variants: tuple[CodeVariant, ...] = ()
 
     def build(self, model: str, dataset: Dataset, seed: int) -> Any:
-        """The network called `model`, a `keras.Model`, for the images and classes of `dataset`."""
+        """The network called `model`, a `keras.Model`, for the images and classes of `dataset`.
+
+        Raises:
+            ConfigError: as `models.build`; or Hu 2018's normalization is for images of other channels.
+        """
+        arguments = dataset.model_arguments
+        if "normalization" in self.code_variants:
+            if dataset.image_shape[-1] != len(hu.MEAN):
+                raise ConfigError(
+                    f"--code-variants normalization is for RGB images; those of {dataset.name} are "
+                    f"{dataset.image_shape}."
+                )
+            arguments["mean"] = [255 * value for value in hu.MEAN]
+            arguments["std"] = [255 * value for value in hu.STD]
         return models.build(
             model,
             width=self.width,
             pooling_norm=self.pooling_norm,
             code_variants=[name for name in self.code_variants if name in REWRITES],
             seed=seed,
-            **dataset.model_arguments,
+            **arguments,
         )
 
 
@@ -349,12 +378,18 @@ def paper_epochs(model: str) -> int:
 
 
 def for_epochs(hparams: HParams, epochs: int) -> HParams:
-    """`hparams` for a training of another length: the rate falls at the same fractions of it."""
+    """`hparams` for a training of another length: the rate rises and falls at the same fractions of it."""
     if hparams.milestones == hu.milestones(hparams.epochs):
         milestones = hu.milestones(epochs)
     else:
         milestones = tuple(max(1, round(each * epochs / hparams.epochs)) for each in hparams.milestones)
-    return dataclasses.replace(hparams, epochs=epochs, milestones=milestones)
+    warmup = min(epochs - 1, max(1, round(hparams.warmup_epochs * epochs / hparams.epochs)))
+    return dataclasses.replace(
+        hparams,
+        epochs=epochs,
+        milestones=milestones,
+        warmup_epochs=warmup if hparams.warmup_epochs else 0,
+    )
 
 
 def _is_of_hu(model: str | None) -> bool:

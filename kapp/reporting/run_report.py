@@ -31,7 +31,7 @@ def write(run: Run) -> None:
                 f"{test_accuracy(result)} of {result.test_images:,} test images correctly after "
                 f"{result.epochs} epochs on labels."
             ),
-            Paragraph(_selection(result)),
+            Paragraph(_selection(run)),
             *map(Paragraph, filter(None, [overlap_sentences(result)])),
             Heading("Results"),
             _results(result),
@@ -74,7 +74,7 @@ def write_distillation(run: Run, baseline: Run | None, teachers: Sequence[Run]) 
             Paragraph(_distilled_accuracies(run, baseline, teachers)),
             *([Paragraph(_difference(run, baseline))] if baseline else []),
             *([Paragraph(NO_TEACHER)] if run.config.settings.get("label_weight") == 1 else []),
-            Paragraph(_selection(result)),
+            Paragraph(_selection(run)),
             *map(Paragraph, filter(None, [overlap_sentences(result)])),
             Heading("Comparison"),
             *tables.comparison_blocks(frame),
@@ -109,7 +109,7 @@ def write_transfer(run: Run, probe: Run, scratch: Run | None) -> None:
             Heading(title, 1),
             Paragraph(f"Test accuracy, n = 1 seed each: {'; '.join(accuracies)}."),
             *([Paragraph(_difference(run, scratch))] if scratch else []),
-            Paragraph(_selection(result)),
+            Paragraph(_selection(run)),
             *map(Paragraph, filter(None, [overlap_sentences(result)])),
             Heading("Comparison"),
             Paragraph("As Hu 2018's table 4, which calls the linear probe phase 1 and fine-tuning phase 2:"),
@@ -188,7 +188,13 @@ def _phase(run: Run) -> str:
     return tables.PHASES[phase] if phase else "from scratch"
 
 
-def _selection(result: RunResult) -> str:
+def _selection(run: Run) -> str:
+    result = run.result
+    if has_validation(result) and "last_epoch" in (run.config.settings.get("code_variants") or ()):  # type: ignore[operator]
+        return (
+            f"The network is that of the last epoch, {result.epochs}, as in Hu 2018's code: the validation "
+            "images selected nothing. The test images were scored once, at the end."
+        )
     if has_validation(result):
         return (
             f"The network is that of epoch {format_value(result.best_epoch)} of {result.epochs}, the best on "
@@ -265,7 +271,8 @@ def _confusion(run: Run, title: str) -> list[Block]:
 
 def _settings(run: Run) -> list[Block]:
     result = run.result
-    computed = {name: getattr(result, name) for name in ("precision", "backend", "device", "commit")}
+    names = ("precision", "scoring_precision", "backend", "device", "commit")
+    computed = {name: getattr(result, name) for name in names}
     return [
         Heading("Settings"),
         tables.pairs({**records.to_json(run.config), **computed}),

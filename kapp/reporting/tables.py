@@ -1,6 +1,7 @@
 """Runs as rows of a table, and how numbers are written."""
 
 import dataclasses
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -32,8 +33,10 @@ EXPERIMENT = ["recipe", "model", *SUPERVISION, *TRAINING]  # runs that share the
 COLUMNS += [name for name in EXPERIMENT if name not in COLUMNS]
 PHASES = {"linear_probe": "linear probe", "fine_tuning": "fine-tuning"}
 PUBLISHED_NOTE = (
-    "The papers' accuracies are those of networks of full size, Ratusznik et al.'s on CIFAR-10. Parentheses: "
-    "this row has another data set, number of training images or width, so the two are not comparable."
+    "In parentheses: an accuracy that is not comparable with this row. The words after its epochs are the "
+    "paper's data set, training images, widths, pooling or code where this row has others. The accuracies of "
+    "Hu 2018 come from its code, which differs from its text (`--code-variants`). Other settings of the "
+    "training, such as epochs, may differ in every row."
 )
 
 
@@ -210,24 +213,38 @@ def _row(run: Run) -> dict[str, Any]:
 
 
 def _published(row: Mapping[Any, Any]) -> tuple[str, str]:
-    """The paper and its accuracy for this model and supervision; in parentheses where not comparable."""
+    """The paper and its accuracy for this model and supervision, in parentheses where not comparable."""
     phase = "scratch" if pd.isna(row["phase"]) else row["phase"]
     if phase != "scratch" and row["head"] != "linear":
         return "", ""
     published: hu.Row | ratusznik.Row | None = None
     if not row["teachers"]:
         published = hu.published(row["model"], row["dataset"], phase)
-        paper, comparable = "Hu 2018", row["width"] == 1
+        paper, dataset, images = "Hu 2018", row["dataset"], hu.train_images(row["dataset"])
     elif row["distillation_loss"] != ratusznik.DISTILLATION_LOSS or row["label_weight"] > 0:
         return "", ""
     if published is None and phase == "scratch":
         published = ratusznik.published(row["model"], row["teachers"] or None)
-        full_size = row["width"] == 1 and row["train_images"] == ratusznik.TRAIN
-        paper, comparable = "Ratusznik et al.", row["dataset"] == "cifar10" and full_size
+        paper, dataset, images = "Ratusznik et al.", "cifar10", ratusznik.TRAIN
     if published is None:
         return "", ""
-    text = f"{100 * published.accuracy:.2f}%, {published.epochs} epochs"
-    return paper, text if comparable else f"({text})"
+    is_code = {*_words(row["code_variants"])} == {*hu.code_variants(row["model"])}
+    other = {
+        dataset: row["dataset"] != dataset,
+        "from cifar10": phase != "scratch" and row["source"] != "cifar10",
+        f"{images:,} images": row["train_images"] != images,
+        "width 1": row["width"] != 1,
+        "teacher of width 1": not pd.isna(row["teacher_width"]) and row["teacher_width"] != 1,
+        "max pooling": row["pooling_norm"] not in ("inf", math.inf) and not pd.isna(row["pooling_norm"]),
+        "its code": paper == "Hu 2018" and not is_code,
+    }
+    words = [f"{100 * published.accuracy:.2f}%", f"{published.epochs} epochs"]
+    text = ", ".join([*words, *(setting for setting, differs in other.items() if differs)])
+    return paper, f"({text})" if any(other.values()) else text
+
+
+def _words(text: Any) -> list[str]:
+    return [] if pd.isna(text) else str(text).split()
 
 
 def _mean(fraction: float, spread: float) -> str:

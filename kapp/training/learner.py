@@ -11,6 +11,7 @@ from kapp.data.augmentation import augment, gather_and_augment
 from kapp.data.sampling import Augmentation
 from kapp.distributed import replicate, shard_batch
 from kapp.errors import ConfigError
+from kapp.models.float32 import float32_copy, is_float32
 from kapp.training import memory
 from kapp.training.backends import backend
 from kapp.training.distillation_losses import cross_entropy
@@ -143,6 +144,16 @@ class Learner(keras.Model):
     def update_metrics(self, batch: Batch, logits: Any, loss: Any) -> None:
         self.loss_tracker.update_state(loss, sample_weight=ops.shape(logits)[0])
         self.accuracy.update_state(batch.labels, logits, sample_weight=batch.sample_weight)
+
+    def in_float32(self) -> "Learner":
+        """A Learner to predict with in float32: of a copy of the network, on the same images. This one where
+        the network computes in float32 already."""
+        if is_float32(self.network):
+            return self
+        copy = Learner(float32_copy(self.network), augmentation=self.augmentation)
+        copy.images, copy.labels, copy.streamed = self.images, self.labels, self.streamed
+        copy.compile()
+        return copy
 
     def train_step(self, *state_and_data: Any) -> Any:
         return self._train_step(*state_and_data)

@@ -54,6 +54,7 @@ def train(
     details: RunDetails,
     *,
     validate_every: int | None = None,
+    keep_last: bool = False,
     stop_epoch: int | None = None,
 ) -> None:
     """`fit`, then `score_and_save` unless `stop_epoch` is set. The epoch plans are of `details.seed`."""
@@ -64,10 +65,11 @@ def train(
         hparams,
         seed=details.seed,
         validate_every=validate_every,
+        keep_last=keep_last,
         stop_epoch=stop_epoch,
     )
     if stop_epoch is None:
-        score_and_save(learner, dataset, run, hparams, details)
+        score_and_save(learner, dataset, run, hparams, details, keep_last)
 
 
 def fit(
@@ -78,6 +80,7 @@ def fit(
     *,
     seed: int,
     validate_every: int | None = None,
+    keep_last: bool = False,
     stop_epoch: int | None = None,
 ) -> None:
     """Train the compiled `learner` on `dataset.train`; resume where `run` was interrupted.
@@ -91,6 +94,7 @@ def fit(
         seed: of the epoch plans.
         validate_every: training images between two validations, each a row of `metrics.csv` (None: those of
             an epoch). The last validation is the first one at or after the end of the last epoch.
+        keep_last: keep the network of the last epoch also where there are validation images.
         stop_epoch: the last epoch, where it isn't that of `hparams`.
 
     Raises:
@@ -103,12 +107,12 @@ def fit(
     epochs_per_row = steps / steps_per_epoch
     # Keras calls the time between two validations an epoch.
     validations = math.ceil((stop_epoch or hparams.epochs) * steps_per_epoch / steps)
-    selects = len(dataset.validation) > 0
-    validation_split = dataset.validation if selects else dataset.test
+    has_validation = len(dataset.validation) > 0
+    validation_split = dataset.validation if has_validation else dataset.test
     images = dataset.images if learner.streamed else None
     augmentation = learner.augmentation
 
-    resume = ResumeCheckpoint(run, selects)
+    resume = ResumeCheckpoint(run, selects=has_validation and not keep_last)
     done = resume.restore(learner)
     if done == validations:
         return
@@ -155,13 +159,23 @@ def fit(
 
 
 def score_and_save(
-    learner: Learner, dataset: Dataset, run: Run, hparams: HParams, details: RunDetails
+    learner: Learner,
+    dataset: Dataset,
+    run: Run,
+    hparams: HParams,
+    details: RunDetails,
+    keep_last: bool = False,
 ) -> RunResult:
-    """Score the run's best network on the test images; write confusion.csv, predictions.npz and result.json.
+    """Score the run's network on the test images; write confusion.csv, predictions.npz and result.json.
+
+    Scores and predictions are those of `float32_copy`, the form that is exported and evaluated. The
+    validation accuracy is the one in `metrics.csv` that selected the network, in the precision of the
+    training.
 
     Args:
         hparams: what the network was trained with.
         details: the part of the result that only the recipe has.
+        keep_last: as for `fit`.
 
     Returns:
         The record in `result.json`.
@@ -171,17 +185,21 @@ def score_and_save(
     """
     started = time.perf_counter()
     rows = run.metrics_rows()
-    selects = len(dataset.validation) > 0
+    has_validation = len(dataset.validation) > 0
     # The first, where several are equal.
-    best = max(rows, key=lambda row: row["val_accuracy"]) if selects else rows[-1]
+    best = rows[-1]
+    if has_validation and not keep_last:
+        best = max(rows, key=lambda row: row["val_accuracy"])
     load_best(learner.network, run)
-    test, validation = predict(learner, dataset.test), predict(learner, dataset.validation)
+    scored = learner.in_float32()
+    test, validation = predict(scored, dataset.test), predict(scored, dataset.validation)
     labels, classes = dataset.test.labels, dataset.classes
     result = RunResult(
         **vars(details),
         dataset=dataset.name,
         hyperparameters=to_json(hparams) | to_json(learner.augmentation),
         precision=mixed_precision.policy_of(learner.network),
+        scoring_precision=mixed_precision.policy_of(scored.network),
         backend=keras.backend.backend(),
         device=device.name(),
         commit=device.commit(),
@@ -192,7 +210,7 @@ def score_and_save(
         train_images=len(dataset.train),
         validation_images=len(dataset.validation),
         test_images=len(dataset.test),
-        val_accuracy=best["val_accuracy"] if selects else None,
+        val_accuracy=best["val_accuracy"] if has_validation else None,
         **classification.score(test, labels),
         train_images_per_second=median(row["images_per_second"] for row in rows[1:] or rows),  # 1 compiles
         seconds=sum(row["seconds"] for row in rows) + time.perf_counter() - started,

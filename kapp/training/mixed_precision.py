@@ -26,7 +26,11 @@ def set_policy(precision: str) -> str:
 
 def policy_of(network: keras.Model) -> str:
     """The name of the dtype policy of the first layer that has trainable weights."""
-    return next(layer.dtype_policy.name for layer in flatten_layers(network) if layer.trainable_weights)
+    return next(
+        layer.dtype_policy.name
+        for layer in flatten_layers(network)
+        if layer.trainable_weights and not isinstance(layer, keras.Model)  # a model computes nothing itself
+    )
 
 
 def _has_fast_bfloat16() -> bool:

@@ -8,7 +8,7 @@ import keras
 from keras import ops
 
 from kapp.errors import unknown
-from kapp.keras_internals import adam_moments, optimized_variables, optimizer_class
+from kapp.keras_internals import adam_moments, optimized_variables, optimizer_class, sgd_momentum
 from kapp.papers.hparams import HParams
 
 NAMES = ("adam", "adamw", "sgd")
@@ -16,13 +16,22 @@ NO_WEIGHT_DECAY = ("bias", "gamma", "beta")
 
 
 class SGD(optimizer_class("SGD")):  # type: ignore[misc]
-    """Stochastic gradient descent with the weight decay of `torch.optim.SGD`, with which Hu 2018 trains: it
-    is the gradient of an L2 penalty and passes through the momentum, unlike Keras's.
+    """Stochastic gradient descent with an L2 penalty, whose gradient passes through the momentum, unlike
+    Keras's weight decay.
+
+    The momentum has one of two forms, for a weight w with gradient g, rate r and momentum m. They are equal
+    while the rate is constant. After a change of the rate, PyTorch's applies the new rate to old gradients
+    as well.
+
+        Caffe's, and Keras's:  v = m v - r g;  w = w + v
+        PyTorch's:             v = m v + g;    w = w - r v
 
     Args:
         learning_rate, momentum: as for `keras.optimizers.SGD`.
-        l2: the factor of the kernel that is added to its gradient.
+        l2: the factor of the kernel that is added to its gradient, the weight decay of `torch.optim.SGD`.
         reset_momentum_every: steps after which the momentum is set to 0. None: never.
+        pytorch_momentum: PyTorch's form.
+        decay_biases: the penalty is of all weights, as `torch.optim.SGD` has it for all parameters.
     """
 
     def __init__(
@@ -31,17 +40,21 @@ class SGD(optimizer_class("SGD")):  # type: ignore[misc]
         momentum: float = 0.0,
         l2: float = 0.0,
         reset_momentum_every: int | None = None,
+        pytorch_momentum: bool = False,
+        decay_biases: bool = False,
         **settings: Any,
     ):
         super().__init__(learning_rate, momentum, **settings)
         self.l2, self.reset_momentum_every = l2, reset_momentum_every
+        self.pytorch_momentum = pytorch_momentum
+        self.not_decayed = () if decay_biases else NO_WEIGHT_DECAY
 
     def apply(self, grads: Sequence[Any], trainable_variables: Sequence[Any] | None = None) -> None:
         variables = optimized_variables(self) if trainable_variables is None else list(trainable_variables)
         if self.l2:
             grads = [
                 gradient
-                if gradient is None or variable.name in NO_WEIGHT_DECAY
+                if gradient is None or variable.name in self.not_decayed
                 else gradient + self.l2 * ops.cast(variable, gradient.dtype)
                 for gradient, variable in zip(grads, variables)
             ]
@@ -52,6 +65,20 @@ class SGD(optimizer_class("SGD")):  # type: ignore[misc]
             for momentum in self.momentums:
                 momentum.assign(momentum * keep)
         super().apply(grads, trainable_variables)
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        if not (self.pytorch_momentum and self.momentum):
+            return super().update_step(gradient, variable, learning_rate)
+        velocity = sgd_momentum(self, variable)
+        self.assign(velocity, velocity * self.momentum + ops.cast(gradient, variable.dtype))
+        self.assign_sub(variable, velocity * ops.cast(learning_rate, variable.dtype))
+
+    def _parallel_update_step(self, grads: list, variables: list, learning_rate: Any) -> None:
+        """Keras calls this on PyTorch only."""
+        if not self.pytorch_momentum:
+            return super()._parallel_update_step(grads, variables, learning_rate)
+        for gradient, variable in zip(grads, variables):
+            self.update_step(gradient, variable, learning_rate)
 
 
 class Adam(optimizer_class("Adam")):  # type: ignore[misc]
@@ -86,24 +113,29 @@ class Adam(optimizer_class("Adam")):  # type: ignore[misc]
         )
 
 
-def build(
-    hparams: HParams, steps_per_epoch: int, reset_momentum_every_epoch: bool = False
-) -> keras.Optimizer:
+def build(hparams: HParams, steps_per_epoch: int, code_variants: Sequence[str] = ()) -> keras.Optimizer:
     """A new optimizer: adam (Ratusznik et al., section 4), adamw or sgd.
 
     Args:
         hparams: its momentum is the beta_1 of adam and adamw. Its weight decay, on kernels only, is an L2
             penalty with sgd, and decoupled with adam and adamw (Loshchilov & Hutter 2019).
         steps_per_epoch: the unit of the schedule is the epoch.
-        reset_momentum_every_epoch: start each epoch without momentum, as Hu 2018's code does; sgd only.
+        code_variants: of Hu 2018's code (`kapp.papers.hu`). For sgd: schedule starts each epoch without
+            momentum, pytorch_sgd has PyTorch's momentum, bias_decay decays biases as well.
 
     Raises:
         ConfigError: the name is unknown.
     """
     learning_rate = _learning_rate(hparams, steps_per_epoch)
     if hparams.optimizer == "sgd":
-        reset_every = steps_per_epoch if reset_momentum_every_epoch else None
-        return SGD(learning_rate, hparams.momentum, hparams.weight_decay, reset_every)
+        return SGD(
+            learning_rate,
+            hparams.momentum,
+            hparams.weight_decay,
+            reset_momentum_every=steps_per_epoch if "schedule" in code_variants else None,
+            pytorch_momentum="pytorch_sgd" in code_variants,
+            decay_biases="bias_decay" in code_variants,
+        )
     if hparams.optimizer not in NAMES:
         raise unknown("optimizer", hparams.optimizer, NAMES)
     # Keras decouples Adam's decay, too: its AdamW is its Adam by another name.

@@ -20,11 +20,11 @@ from kapp.fileio import atomic_file, checksum, folder_lock, make_folder, write_t
 from kapp.models import keras_file
 from kapp.progress import ProgressLine
 from kapp.training.backends import backend
-from kapp.training.teacher_ensemble import TeacherEnsemble, check_ensemble, num_classes
+from kapp.training.teacher_ensemble import TeacherEnsemble, check_ensemble, frozen_copy, num_classes
 
 MAX_BYTES = 2**31  # of a store; CIFAR-100 with its 162 views takes 1.3e9
 BATCH_SIZE = 500  # always whole batches: the logits of an image mustn't depend on the images computed with it
-FORMAT = 1  # raise it when views, logits or the file change their meaning
+FORMAT = 2  # raise it when views, logits or the file change their meaning
 
 
 class TeacherLogits:
@@ -299,7 +299,7 @@ def _snapshot(teacher: Path | keras.Model, classes: int) -> Path | keras.Model:
             f"teacher {teacher.name!r} has {num_classes(teacher, 'teacher')} classes, "
             f"the data set has {classes}: they must be the same."
         )
-    return TeacherEnsemble(teacher).networks[0]
+    return frozen_copy(teacher)
 
 
 def _sha256(teacher: Path | keras.Model) -> str:

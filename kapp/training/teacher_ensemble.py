@@ -7,10 +7,11 @@ import keras
 from keras import ops
 
 from kapp.errors import ConfigError
-from kapp.keras_internals import flatten_layers
+from kapp.keras_internals import flatten_layers, is_softmax, producer
 from kapp.models.keras_file import check_classifier, outputs_probabilities
 
-MIN_PROBABILITY = 1e-7  # smaller ones are raised to it before their logarithm is taken
+# Smaller probabilities are raised to it before their logarithm is taken, where a softmax can't be removed.
+MIN_PROBABILITY = 1e-30
 ENSEMBLES = ("logits", "probabilities")
 
 
@@ -19,7 +20,8 @@ class TeacherEnsemble(keras.Model):
 
     Args:
         networks: one or several, images to logits (n, classes) or to probabilities. They are copied, and stay
-            as they are.
+            as they are. A softmax at the end is left out of the copy, see `remove_softmax`. Of other
+            probabilities the logarithm is taken.
         ensemble: what is averaged over several, "logits" (Urban et al. 2016) or "probabilities".
 
     Raises:
@@ -37,8 +39,11 @@ class TeacherEnsemble(keras.Model):
             raise ConfigError(f"the teachers have {classes} classes: they must be the same.")
         check_ensemble(ensemble)
         self.num_classes = classes[0]
-        self.networks = tuple(_frozen_copy(network) for network in networks)
-        self.probabilistic = tuple(outputs_probabilities(network) for network in networks)
+        copies = [frozen_copy(network) for network in networks]
+        self.networks = tuple(remove_softmax(copy) for copy in copies)
+        self.probabilistic = tuple(
+            network is copy and outputs_probabilities(copy) for network, copy in zip(self.networks, copies)
+        )
         self.ensemble = ensemble
         self.built = True
 
@@ -91,7 +96,45 @@ def num_classes(network: keras.Model, role: str) -> int:
     return network.output_shape[-1]
 
 
-def _frozen_copy(teacher: keras.Model) -> keras.Model:
+def remove_softmax(network: keras.Model) -> keras.Model:
+    """Returns `network` up to the logits before its last softmax, which may be that of a nested model.
+
+    Logits from probabilities would have lost what the softmax rounds to 0. `network` is returned as it is
+    where it doesn't end in the softmax of an `Activation`, a `Softmax`, a `Dense` layer or
+    `keras.ops.softmax`.
+
+    Args:
+        network: functional or Sequential; the result shares its layers.
+    """
+    logits = _before_softmax(network.outputs[0])
+    if logits is None:
+        return network
+    model = keras.Model(network.inputs, logits, name=network.name)
+    model.trainable = network.trainable  # of all its layers
+    return model
+
+
+def _before_softmax(output: keras.KerasTensor) -> keras.KerasTensor | None:
+    """The logits of which `output` is the softmax; None where there are none."""
+    operation, inputs = producer(output)
+    if len(inputs) != 1:
+        return None
+    if isinstance(operation, keras.Model):
+        nested = remove_softmax(operation)
+        return None if nested is operation else nested(inputs[0])
+    if is_softmax(operation):
+        return inputs[0]
+    if type(operation) is keras.layers.Dense and operation.activation is keras.activations.softmax:
+        linear = keras.layers.Dense.from_config(
+            {**operation.get_config(), "activation": "linear", "name": f"{operation.name}_logits"}
+        )
+        logits = linear(inputs[0])
+        linear.set_weights(operation.get_weights())
+        return logits
+    return None
+
+
+def frozen_copy(teacher: keras.Model) -> keras.Model:
     """A copy that no optimizer changes, so that the caller's own model is neither frozen nor kept in
     memory."""
     copy = keras.models.clone_model(teacher)

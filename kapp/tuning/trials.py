@@ -111,6 +111,8 @@ def read_result(
     if not rows:
         raise ConfigError(f"{run.folder} has no metrics of any epoch.")
     best = max(rows, key=lambda row: row["val_accuracy"])
+    if "last_epoch" in (settings.get("code_variants") or ()):  # type: ignore[operator]
+        best = rows[-1]
     width = float(settings["width"])  # type: ignore[arg-type]
     is_linear = mlp_budget.is_linear(models.get_spec(network).layers)
     return TrialResult(

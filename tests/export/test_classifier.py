@@ -1,4 +1,4 @@
-"""A network becomes a classifier: uint8 input, softmax, float32."""
+"""A network becomes a classifier: uint8 input, softmax."""
 
 import keras
 import numpy as np
@@ -7,8 +7,8 @@ from keras import layers
 
 from kapp import models
 from kapp.errors import ConfigError
-from kapp.export.classifier import build_classifier, float32_copy
-from kapp.export.parity import TOLERANCE, default_tolerance, reference_probabilities
+from kapp.export.classifier import build_classifier
+from kapp.export.parity import reference_probabilities
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3)).astype(np.uint8)
 SMALL = {"classes": 3, "image_shape": (8, 8, 3)}
@@ -62,41 +62,3 @@ def test_a_network_for_images_of_any_size_gets_one():
     assert classifier.input_shape == (None, 8, 8, 3)
     expected = softmax(numpy(network(IMAGES.astype("float32"))))
     np.testing.assert_allclose(numpy(classifier(IMAGES)), expected, atol=1e-6)
-
-
-def test_a_float32_copy_computes_in_float32_with_weights_of_its_own():
-    policy = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("mixed_bfloat16")
-    try:
-        network = models.build("4c^2-mp-3fc", **SMALL)
-    finally:
-        keras.config.set_dtype_policy(policy)
-    assert default_tolerance(network) == TOLERANCE["mixed_bfloat16"]
-    copy = float32_copy(network)
-    assert default_tolerance(copy) == TOLERANCE["float32"]
-    np.testing.assert_allclose(numpy(copy(IMAGES)), numpy(network(IMAGES)), atol=0.1)
-    before = [numpy(weight) for weight in network.weights]
-    copy.set_weights([weight + 1 for weight in copy.get_weights()])
-    for weight, old in zip(network.weights, before):
-        np.testing.assert_array_equal(numpy(weight), old)
-
-
-def test_an_adapted_normalization_keeps_its_statistics():
-    inputs = keras.Input((8, 8, 3))
-    normalization = layers.Normalization()
-    normalization.adapt(IMAGES.astype("float32"))
-    inner = keras.Sequential([keras.Input((8, 8, 3)), normalization, layers.Flatten()])  # nested
-    network = keras.Model(inputs, layers.Dense(3)(inner(inputs)))
-    copy = float32_copy(network)
-    np.testing.assert_allclose(numpy(copy(IMAGES)), numpy(network(IMAGES)), atol=1e-5)
-
-
-def test_models_that_kapp_did_not_build_are_copied():
-    """A Sequential, nested models, and operations instead of layers."""
-    images = keras.Input((8, 8, 3))
-    augment = keras.Sequential([keras.Input((8, 8, 3)), layers.RandomFlip()])
-    inner = keras.Sequential([keras.Input((8, 8, 3)), layers.Conv2D(4, 3), layers.Flatten(), layers.Dense(3)])
-    network = keras.Model(images, inner(augment(images / 255.0) - 0.5))
-    copy = float32_copy(network)
-    expected, found = (numpy(each(IMAGES.astype("float32"), training=False)) for each in (network, copy))
-    np.testing.assert_allclose(found, expected, atol=1e-6)

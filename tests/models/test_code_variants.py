@@ -67,8 +67,33 @@ def test_the_last_dropout_of_form_b_is_never_called(name, rates):
     assert [layer.rate for layer in network.layers if hasattr(layer, "rate")] == rates
 
 
+def test_filters_of_all_cnn_a_are_those_of_figure_7():
+    """Against figure 7 in PyTorch, and counted by hand."""
+    network = models.build("all_cnn_a", code_variants=["filters"])
+    shapes = [tuple(layer.kernel.shape) for layer in network.layers if isinstance(layer, keras.layers.Conv2D)]
+    assert shapes == [
+        (5, 5, 3, 96),
+        (3, 3, 96, 192),
+        (5, 5, 192, 192),
+        (3, 3, 192, 192),
+        (3, 3, 192, 192),
+        (1, 1, 192, 192),
+        (1, 1, 192, 10),
+    ]
+    assert network.count_params() == 7_296 + 166_080 + 921_792 + 2 * 331_968 + 37_056 + 1_930
+    torch = pytest.importorskip("torch")
+    conv = torch.nn.Conv2d
+    figure_7 = torch.nn.Sequential(
+        conv(3, 96, 5, 1, 2), conv(96, 192, 3, 2), conv(192, 192, 5, 1, 2), conv(192, 192, 3, 2),
+        conv(192, 192, 3, padding=3), conv(192, 192, 1), conv(192, 10, 1),
+    )  # fmt: skip
+    assert network.count_params() == sum(weights.numel() for weights in figure_7.parameters())
+    narrow = build("all_cnn_a", "filters")
+    assert narrow.get_layer("conv2").filters == narrow.get_layer("conv3").filters == 19
+
+
 @pytest.mark.parametrize("name", hu.models())
-def test_no_variant_changes_the_parameters(name):
+def test_no_other_variant_changes_the_parameters(name):
     network = build(name, "relu_logits", "corner", "dropout")
     assert network.count_params() == build(name).count_params()
     assert network.output_shape == (None, 10)
@@ -79,5 +104,7 @@ def test_variants_of_other_networks_are_refused():
         ConfigError, match="linear_3 has no code variants: Hu 2018's code trains base_a, all_cnn_a"
     ):
         models.build("linear_3", code_variants=["corner"])
+    with pytest.raises(ConfigError, match="'filters' is of all_cnn_a: all_cnn_c has no such layer"):
+        build("all_cnn_c", "filters")
     with pytest.raises(ConfigError, match="unknown code variant 'croner'. Did you mean 'corner'"):
         build("all_cnn_c", "croner")

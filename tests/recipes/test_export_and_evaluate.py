@@ -298,13 +298,13 @@ def test_an_export_that_differs_from_the_network_is_deleted(exported, tmp_path):
         "from kapp import cli\n"
         "from kapp.recipes import export\n"
         "cli.start_keras('tensorflow')\n"
-        "from kapp.export import classifier\n"
-        "float32_copy = classifier.float32_copy\n"
+        "from kapp.models import float32\n"
+        "float32_copy = float32.float32_copy\n"
         "def changed_copy(network):\n"
         "    copy = float32_copy(network)\n"
         "    copy.set_weights([weight * 1.1 for weight in copy.get_weights()])\n"
         "    return copy\n"
-        "classifier.float32_copy = changed_copy\n"
+        "float32.float32_copy = changed_copy\n"
         "cli.run(export.Config, export.main, sys.argv[1:])\n"
     )
     arguments = ("--run", folder / "run", "--out", "changed")

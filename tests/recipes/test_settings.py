@@ -1,13 +1,18 @@
 """What settings become that were left open, and which settings don't go together."""
 
 import json
+import typing
 
+import keras
+import numpy as np
 import pytest
 
-from kapp import cli
+from kapp import cli, data
 from kapp.errors import ConfigError
 from kapp.papers import hu, ratusznik
 from kapp.recipes import distill, train, transfer
+from kapp.recipes.settings import CodeVariant
+from tests.training.helpers import random_dataset
 
 
 def parse(recipe, flags: str):
@@ -50,6 +55,52 @@ def test_code_variants_of_the_training():
     assert (hparams.batch_size, hparams.momentum, hparams.weight_decay) == (4, 0.9, 0.001)
 
 
+def test_normalization_of_the_code():
+    """(x / 255 - mean) / std with the numbers of section 3.1, whatever the images are."""
+    images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype("float32")
+    found = []
+    for variant in ("normalization", "batch"):
+        options = resolve(train, f"--model base_c --width 0.1 --code-variants {variant}").network
+        network = options.build("base_c", random_dataset(), 0)
+        normalize = next(layer for layer in network.layers if type(layer).__name__ == "Normalization")
+        found.append(keras.ops.convert_to_numpy(normalize(images)))
+    mean, std = np.array([0.4914, 0.4822, 0.4465]), np.array([0.2023, 0.1994, 0.2010])
+    np.testing.assert_allclose(found[0], (images / 255 - mean) / std, rtol=1e-4, atol=1e-4)
+    assert np.abs(found[1] - found[0]).max() > 0.1
+
+
+def test_normalization_of_the_code_needs_rgb(tmp_path):
+    images = {name: np.zeros((30, 32, 32, 1), np.uint8) for name in ("x_train", "x_test")}
+    labels = {name: np.arange(30) % 2 for name in ("y_train", "y_test")}
+    np.savez(tmp_path / "gray.npz", **images, **labels)
+    dataset = data.load(f"npz:{tmp_path / 'gray.npz'}")
+    network = resolve(train, "--model base_c --code-variants normalization").network
+    with pytest.raises(ConfigError, match=r"normalization is for RGB images; those of .* are \(32, 32, 1\)"):
+        network.build("base_c", dataset, 0)
+
+
+def test_the_code_of_a_network_has_all_its_variants():
+    """The literal of the flag, the table of the paper and the default of a whole reproduction agree."""
+    assert set(typing.get_args(CodeVariant)) == set(hu.CODE_VARIANTS)
+    assert set(hu.code_variants("all_cnn_a")) == set(hu.CODE_VARIANTS)
+    assert set(hu.code_variants("base_c")) == {*hu.CODE_VARIANTS} - {"filters"}
+    for model in hu.models():
+        parse(train, f"--model {model} --code-variants {' '.join(hu.code_variants(model))}").check()
+
+
+def test_a_warmup_is_a_fraction_of_each_training():
+    flags = "--schedule cosine --epochs 100 --warmup-epochs 10 --baseline-epochs 50 --teacher-epochs 5"
+    settings = resolve(distill, flags)
+    assert settings.hparams.warmup_epochs == 10
+    assert settings.baseline_settings().hparams.warmup_epochs == 5
+    assert settings.teacher_settings("teacher_1").hparams.warmup_epochs == 1  # at least one
+    one = resolve(distill, f"{flags} --teacher-epochs 1").teacher_settings("teacher_1").hparams
+    assert one.warmup_epochs == 0  # and fewer than all
+    long = resolve(transfer, "--schedule cosine --epochs 10 --warmup-epochs 9 --probe-epochs 3")
+    assert long.linear_probe[0].warmup_epochs == 2
+    assert resolve(distill, "--schedule cosine").baseline_settings().hparams.warmup_epochs == 0
+
+
 @pytest.mark.parametrize(
     ("recipe", "flags"),
     [
@@ -82,6 +133,10 @@ def test_quick_fills_in_only_what_is_left_open():
         ("--code-variants corner --model linear_3", "which doesn't train linear_3. It trains base_a,"),
         ("--code-variants batch --batch-size 8", "batch sets --batch-size to 4, not to 8: leave one of"),
         ("--code-variants schedule --schedule cosine", "sets --schedule to constant, not to cosine"),
+        ("--code-variants filters", "--code-variants filters is of all_cnn_a: base_c has no such layer"),
+        ("--code-variants bias_decay --optimizer adam", "bias_decay goes with --optimizer sgd, not adam"),
+        ("--schedule cosine --warmup-epochs 9 --epochs 9", "--warmup-epochs is 9: it must be less than --ep"),
+        ("--schedule cosine --warmup-epochs 9 --epochs 8", "must be less than --epochs, 8"),
         ("--milestones 3 2", "--milestones are 3 2: each must be larger than the one before"),
         ("--milestones 0", "--milestones is 0: it must be at least 1"),
         ("--schedule cosine --milestones 3", "go with --schedule multistep"),

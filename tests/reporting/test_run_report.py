@@ -57,6 +57,16 @@ def test_the_report_of_a_run(make_run):
     assert settings.items() <= values(text, "Settings").items()
 
 
+def test_the_report_says_what_selected_and_scored_the_network(make_run):
+    changes = {"precision": "mixed_bfloat16", "scoring_precision": "float32", "code_variants": ["last_epoch"]}
+    run = make_run("a", "base_c", 0.8, **changes)
+    run_report.write(run)
+    text = run.report_file.read_text(encoding="utf-8")
+    assert "that of the last epoch, 40, as in Hu 2018's code: the validation images selected nothing" in text
+    settings = {"precision": "mixed_bfloat16", "scoring precision": "float32"}
+    assert settings.items() <= values(text, "Settings").items()
+
+
 def test_a_distillation_is_compared_with_labels_and_teacher(three):
     run, baseline, teacher = three
     text = distillation(run, baseline, [teacher])

@@ -7,6 +7,7 @@ import statistics
 import pandas as pd
 
 from kapp import records
+from kapp.papers import hu
 from kapp.reporting import tables
 from kapp.reporting.markdown import to_markdown
 from tests.reporting.helpers import cells
@@ -114,16 +115,18 @@ def test_comparison_has_the_accuracies_of_ratusznik_et_al(make_run):
         make_run("f", "linear_3", 0.40, train_images=20_000),
         make_run("h", "linear_3", 0.40, width=0.125),
         make_run("g", "64fc-10fc", 0.5),
+        make_run("i", "linear_3", 0.58, teachers=["teacher_1"], teacher_width=0.25),
     )
     shown = cells(tables.comparison(frame))
-    assert [row["model"] for row in shown] == ["linear_3"] * 6 + ["teacher_1", "64fc-10fc"]
+    assert [row["model"] for row in shown] == ["linear_3"] * 7 + ["teacher_1", "64fc-10fc"]
     assert [row["Ratusznik et al."] for row in shown] == [
         "55.12%, 75 epochs",
         "58.37%, 300 epochs",
         "",
-        "(55.12%, 75 epochs)",
-        "(55.12%, 75 epochs)",
-        "(55.12%, 75 epochs)",
+        "(55.12%, 75 epochs, cifar10)",
+        "(55.12%, 75 epochs, 40,000 images)",
+        "(55.12%, 75 epochs, width 1)",
+        "(58.09%, 300 epochs, teacher of width 1)",
         "90.49%, 250 epochs",
         "",
     ]
@@ -136,15 +139,38 @@ def test_comparison_has_the_accuracies_of_ratusznik_et_al(make_run):
     assert tables.PUBLISHED_NOTE not in tables.comparison(frame[frame["model"] == "64fc-10fc"])
 
 
-def test_comparison_has_table_4_of_hu(make_run):
-    class1 = {"dataset": "cifar100:class1", "source": "cifar10", "head": "linear"}
+def test_an_accuracy_of_hu_is_comparable_with_his_code_on_as_many_images(make_run):
+    code = {"train_images": 49_000, "code_variants": list(hu.code_variants("base_c")), "pooling_norm": "inf"}
     frame = rows(
-        make_run("a", "all_cnn_c", 0.69, dataset="cifar100:class1"),
+        make_run("a", "base_c", 0.83, **code),
+        make_run("b", "base_c", 0.83, **code | {"train_images": 40_000}),
+        make_run("c", "base_c", 0.83, **code | {"train_images": 1_000, "width": 0.5}),
+        make_run("d", "base_c", 0.83, **code | {"code_variants": ["corner"]}),
+        make_run("e", "base_c", 0.83, **code | {"code_variants": []}),
+        make_run("f", "base_c", 0.83, **code | {"pooling_norm": 2.0}),
+    )
+    assert [row["Hu 2018"] for row in cells(tables.comparison(frame))] == [
+        "83.18%, 350 epochs",
+        "(83.18%, 350 epochs, 49,000 images)",
+        "(83.18%, 350 epochs, 49,000 images, width 1)",
+        "(83.18%, 350 epochs, its code)",
+        "(83.18%, 350 epochs, its code)",
+        "(83.18%, 350 epochs, max pooling)",
+    ]
+
+
+def test_comparison_has_table_4_of_hu(make_run):
+    class1 = {"dataset": "cifar100:class1", "source": "cifar10", "head": "linear", "train_images": 5_000}
+    class1 |= {"code_variants": list(hu.code_variants("all_cnn_c"))}
+    class1_alone = {key: class1[key] for key in ("dataset", "train_images", "code_variants")}
+    frame = rows(
+        make_run("a", "all_cnn_c", 0.69, **class1_alone),
         make_run("b", "all_cnn_c", 0.52, phase="linear_probe", **class1),
         make_run("c", "all_cnn_c", 0.75, phase="fine_tuning", **class1),
         make_run("d", "all_cnn_c", 0.70, phase="fine_tuning", **class1 | {"head": "mlp"}),
         make_run("e", "all_cnn_c", 0.75, phase="fine_tuning", **class1 | {"width": 0.5}),
         make_run("f", "all_cnn_c", 0.60, phase="fine_tuning", **class1 | {"dataset": "npz:far.npz"}),
+        make_run("i", "all_cnn_c", 0.75, phase="fine_tuning", **class1 | {"source": "shapes"}),
     )
     shown = cells(tables.comparison(frame))
     assert [row["trained on"] for row in shown] == [
@@ -154,18 +180,20 @@ def test_comparison_has_table_4_of_hu(make_run):
         "cifar10, fine-tuning, mlp head",
         "cifar10, fine-tuning",
         "cifar10, fine-tuning",
+        "shapes, fine-tuning",
     ]
     assert [row["Hu 2018"] for row in shown] == [
         "68.75%, 350 epochs",
         "52.10%, 50 epochs",
         "75.05%, 50 epochs",
         "",
-        "(75.05%, 50 epochs)",
+        "(75.05%, 50 epochs, width 1)",
         "",
+        "(75.05%, 50 epochs, from cifar10)",
     ]
     distilled = make_run("g", "linear_3", 0.58, teachers=["deep_resnet"])
     both = cells(tables.comparison(rows(make_run("h", "all_cnn_c", 0.83), distilled)))
-    assert [row["Hu 2018"] for row in both] == ["83.28%, 350 epochs", ""]
+    assert [row["Hu 2018"] for row in both] == ["(83.28%, 350 epochs, 49,000 images, its code)", ""]
     assert [row["Ratusznik et al."] for row in both] == ["", "58.37%, 300 epochs"]
 
 

@@ -6,7 +6,14 @@ from kapp import data
 from kapp.data import Augmentation
 from kapp.errors import KappError
 from kapp.training import Learner, loop
-from tests.training.helpers import DETAILS, hparams, new_run, predict, small_network
+from tests.training.helpers import (
+    DETAILS,
+    equal_arrays,
+    hparams,
+    new_run,
+    predict,
+    small_network,
+)
 
 
 @pytest.fixture
@@ -48,6 +55,50 @@ def test_without_validation_images_the_last_network_is_scored(tiny_npz, tmp_path
     result = loop.score_and_save(fitted(dataset, run), dataset, run, hparams(epochs=2), DETAILS)
     assert (result.best_epoch, result.val_accuracy, result.validation_images) == (2, None, 0)
     assert run.predictions().validation_logits.shape == (0, 3)
+
+
+def test_the_last_network_may_be_scored_where_there_are_validation_images(dataset, tmp_path):
+    """In the last epoch the rate is below 0: the network gets worse."""
+    run, network = new_run(tmp_path / "run"), small_network()
+    learner = Learner(network, dataset, Augmentation(1))
+    learner.compile(
+        keras.optimizers.SGD(keras.optimizers.schedules.PiecewiseConstantDecay([15], [0.05, -0.1]))
+    )
+    for stop_epoch in (1, None):
+        loop.fit(learner, dataset, run, hparams(epochs=3), seed=0, keep_last=True, stop_epoch=stop_epoch)
+    last, accuracies = network.get_weights(), [row["val_accuracy"] for row in run.metrics_rows()]
+    assert max(accuracies) > accuracies[-1]
+    result = loop.score_and_save(learner, dataset, run, hparams(epochs=3), DETAILS, keep_last=True)
+    assert (result.best_epoch, result.validation_images) == (3, 40)
+    assert result.val_accuracy == accuracies[-1]
+    assert equal_arrays(keras.models.load_model(run.model_file).get_weights(), last)
+    predictions = run.predictions()
+    val_accuracy = np.mean(predictions.validation_classes == predictions.validation_labels)
+    assert val_accuracy == pytest.approx(result.val_accuracy)
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_run_in_bfloat16_is_scored_in_float32(streamed, tiny_npz, tmp_path):
+    """The scores are those of a network built in float32, with the weights in the run's file."""
+    dataset, run = data.load(f"npz:{tiny_npz}", streamed=streamed), new_run(tmp_path / "run")
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        learner = fitted(dataset, run)
+        result = loop.score_and_save(learner, dataset, run, hparams(epochs=2), DETAILS)
+    finally:
+        keras.config.set_dtype_policy(policy)
+    assert (result.precision, result.scoring_precision) == ("mixed_bfloat16", "float32")
+    trained, network = keras.models.load_model(run.model_file), small_network()
+    network.set_weights(trained.get_weights())
+    predictions, test = run.predictions(), dataset.test
+    logits = predict(network, test.images)
+    np.testing.assert_allclose(predictions.test_logits, logits, rtol=1e-3, atol=1e-3)
+    assert np.abs(predict(trained, test.images) - logits).max() > 2e-3
+    assert result.test_accuracy == np.mean(logits.argmax(axis=1) == test.labels)
+    log_p = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    assert result.test_loss == pytest.approx(-log_p[np.arange(50), test.labels].mean(), rel=1e-4)
+    assert learner.network.get_layer("conv1").compute_dtype == "bfloat16"  # the caller's own
 
 
 def test_a_run_that_stops_early_resumes(dataset, tmp_path):

@@ -7,10 +7,12 @@ from kapp.papers.hparams import HParams
 from kapp.training import optimizers
 from tests.training.helpers import to_numpy
 
+FALLING = {"schedule": "multistep", "milestones": (2, 4), "rates": (0.1, 0.03, 0.002)}
 
-def build(optimizer="sgd", rate=0.1, epochs=1, steps_per_epoch=1, reset_momentum=False, **settings):
+
+def build(optimizer="sgd", rate=0.1, epochs=1, steps_per_epoch=1, code_variants=(), **settings):
     hparams = HParams(epochs, 1, optimizer, rate, **{"momentum": 0.0, **settings})
-    return optimizers.build(hparams, steps_per_epoch, reset_momentum)
+    return optimizers.build(hparams, steps_per_epoch, code_variants)
 
 
 def rates(optimizer, steps: int) -> list[float]:
@@ -47,26 +49,78 @@ def test_multistep_rates_may_be_set():
     np.testing.assert_allclose(rates(optimizer, 8), np.repeat(four, 2), rtol=1e-6)
 
 
-def test_sgd_is_that_of_pytorch():
-    """Against the formulas of torch.optim.SGD: v = momentum v + (gradient + decay w); w = w - rate v."""
-    layer, random = dense(), np.random.default_rng(0)
-    optimizer = build(rate=0.1, momentum=0.9, weight_decay=0.5)
-    kernel, bias = to_numpy(layer.kernel).astype(float), to_numpy(layer.bias).astype(float)
-    v_kernel, v_bias = np.zeros((3, 2)), np.zeros(2)
-    for _ in range(4):
-        kernel_gradient, bias_gradient = random.normal(size=(3, 2)), random.normal(size=2)
-        v_kernel = 0.9 * v_kernel + kernel_gradient + 0.5 * kernel
-        v_bias = 0.9 * v_bias + bias_gradient
-        kernel, bias = kernel - 0.1 * v_kernel, bias - 0.1 * v_bias
-        gradients = [keras.ops.convert_to_tensor(g, "float32") for g in (kernel_gradient, bias_gradient)]
-        optimizer.apply(gradients, layer.trainable_variables)
-    np.testing.assert_allclose(to_numpy(layer.kernel), kernel, rtol=1e-4)
-    np.testing.assert_allclose(to_numpy(layer.bias), bias, rtol=1e-4)
+def train(optimizer, layer, gradients) -> None:
+    """One step for each pair of gradients, of the kernel and the bias."""
+    for pair in gradients:
+        optimizer.apply(
+            [keras.ops.convert_to_tensor(gradient, "float32") for gradient in pair],
+            layer.trainable_variables,
+        )
+
+
+def random_gradients(steps: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    random = np.random.default_rng(0)
+    return [(random.normal(size=(3, 2)), random.normal(size=2)) for _ in range(steps)]
+
+
+@pytest.mark.parametrize("decay_biases", [False, True])
+@pytest.mark.parametrize("form", ["caffe", "pytorch"])
+def test_sgd_has_the_momentum_of_caffe_or_of_pytorch(form, decay_biases):
+    """Six steps with three rates. The gradient g includes the L2 penalty.
+
+    Caffe: v = momentum v - rate g; w = w + v. PyTorch: v = momentum v + g; w = w - rate v.
+    """
+    variants = ["pytorch_sgd"] * (form == "pytorch") + ["bias_decay"] * decay_biases
+    layer, gradients = dense(), random_gradients(6)
+    weights = [to_numpy(layer.kernel).astype(float), to_numpy(layer.bias).astype(float)]
+    train(build(momentum=0.9, weight_decay=0.5, code_variants=variants, **FALLING), layer, gradients)
+    velocities = [np.zeros((3, 2)), np.zeros(2)]
+    for step, pair in enumerate(gradients):
+        rate = FALLING["rates"][step // 2]
+        for i, decay in enumerate((0.5, 0.5 if decay_biases else 0.0)):
+            gradient = pair[i] + decay * weights[i]
+            if form == "caffe":
+                velocities[i] = 0.9 * velocities[i] - rate * gradient
+                weights[i] = weights[i] + velocities[i]
+            else:
+                velocities[i] = 0.9 * velocities[i] + gradient
+                weights[i] = weights[i] - rate * velocities[i]
+    np.testing.assert_allclose(to_numpy(layer.kernel), weights[0], rtol=1e-4)
+    np.testing.assert_allclose(to_numpy(layer.bias), weights[1], rtol=1e-4)
+
+
+def test_the_two_forms_of_momentum_differ_only_where_the_rate_changes():
+    def kernel(code_variants, **schedule) -> np.ndarray:
+        layer = dense()
+        layer.kernel.assign(np.ones((3, 2)))
+        optimizer = build(momentum=0.9, code_variants=code_variants, **schedule)
+        train(optimizer, layer, random_gradients(6))
+        return to_numpy(layer.kernel)
+
+    np.testing.assert_allclose(kernel(["pytorch_sgd"]), kernel([]), rtol=1e-5)
+    assert np.abs(kernel(["pytorch_sgd"], **FALLING) - kernel([], **FALLING)).max() > 0.01
+
+
+def test_the_variants_of_sgd_are_torch_optim_sgd():
+    """With biases decayed and a rate that falls, as in Hu 2018's code."""
+    torch = pytest.importorskip("torch")
+    layer, gradients = dense(), random_gradients(6)
+    weights = [torch.nn.Parameter(torch.tensor(to_numpy(each))) for each in (layer.kernel, layer.bias)]
+    reference = torch.optim.SGD(weights, lr=0.1, momentum=0.9, weight_decay=0.01)
+    for step, pair in enumerate(gradients):
+        reference.param_groups[0]["lr"] = FALLING["rates"][step // 2]
+        for weight, gradient in zip(weights, pair):
+            weight.grad = torch.tensor(gradient, dtype=torch.float32)
+        reference.step()
+    variants = ["pytorch_sgd", "bias_decay"]
+    train(build(momentum=0.9, weight_decay=0.01, code_variants=variants, **FALLING), layer, gradients)
+    for weight, expected in zip((layer.kernel, layer.bias), weights):
+        np.testing.assert_allclose(to_numpy(weight), expected.detach().numpy(), rtol=1e-4)
 
 
 def test_sgd_can_start_each_epoch_without_momentum():
     layer = dense()
-    optimizer = build(rate=0.1, momentum=0.9, steps_per_epoch=2, reset_momentum=True)
+    optimizer = build(rate=0.1, momentum=0.9, steps_per_epoch=2, code_variants=["schedule"])
     gradients = [keras.ops.ones((3, 2)), keras.ops.ones((2,))]
     moved = []
     for _ in range(4):

@@ -81,6 +81,26 @@ def test_they_are_the_live_logits_within_float16(name, dataset, tmp_path):
         assert cached.min() < -16  # the logarithm of a probability near 0
 
 
+def test_logits_of_a_softmax_teacher_are_those_before_its_softmax(dataset, tmp_path):
+    teacher = confident()
+    teacher.layers[-2].set_weights([100 * weights for weights in teacher.layers[-2].get_weights()])
+    kernel, bias = teacher.layers[-2].get_weights()
+    sample = dataset.test.samples
+    cached = cache(dataset, tmp_path, [teacher]).get(sample, np.full(len(sample), AUGMENTATION.identity))
+    expected = dataset.images[sample].reshape(len(sample), -1).astype(float) @ kernel + bias
+    np.testing.assert_allclose(cached, expected, rtol=2e-3, atol=1)
+
+
+def test_logits_of_another_format_are_not_used(dataset, tmp_path, monkeypatch):
+    """Those of format 1 were logarithms of probabilities above 1e-7."""
+    current = cache(dataset, tmp_path, TEACHERS["softmax"][0])
+    monkeypatch.setattr(teacher_cache, "FORMAT", 1)
+    earlier = cache(dataset, tmp_path, TEACHERS["softmax"][0])
+    earlier.get(*epoch_views(dataset))
+    assert earlier.exists
+    assert not current.exists
+
+
 @pytest.mark.parametrize(
     ("name", "validate_every"),
     [("one", None), ("softmax", None), ("two", 100)],  # 100: Keras's epochs begin within an epoch plan

@@ -68,3 +68,7 @@ def test_the_score_is_the_best_until_the_last_epoch(tmp_path):
     assert (result.score, result.best_epoch, result.seconds) == (0.3, 2.25, 3.0)
     assert result.parameters == 3072 * 64 + 64 * 10 + 4 * 64 + 10
     assert trials.read_result(run, 9, "64fc-10fc", {"width": 1.0}, *IMAGE).score == 0.5
+    run.write_metrics([{"epoch": i, "val_accuracy": 0.5 / i, "seconds": 1.0} for i in (1, 2)])
+    last = {"width": 1.0, "code_variants": ["last_epoch"]}
+    result = trials.read_result(run, 2, "64fc-10fc", last, *IMAGE)
+    assert (result.score, result.best_epoch) == (0.25, 2)
