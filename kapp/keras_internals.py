@@ -8,13 +8,14 @@ from typing import Any, TypeVar
 
 import keras
 
-LayerClass = TypeVar("LayerClass", bound=type[keras.Layer])
+Class = TypeVar("Class", bound=type[keras.Layer] | type[keras.Initializer])
 
 
-def saved_as_keras(layer_class: LayerClass) -> LayerClass:
-    """Decorates a subclass of a Keras layer: saved files name the Keras layer, and load without kapp.
+def saved_as_keras(derived: Class) -> Class:
+    """Decorates a subclass of a Keras layer or initializer of the same name: saved files name Keras's own,
+    and load without kapp.
 
-    Reason: Keras writes a layer's `__module__` into the file, and has no other way to choose it.
+    Reason: Keras writes a class's `__module__` into the file, and has no other way to choose it.
 
     Example:
 
@@ -24,8 +25,8 @@ def saved_as_keras(layer_class: LayerClass) -> LayerClass:
     >>> keras.saving.serialize_keras_object(Dense(3))["module"]
     'keras.layers'
     """
-    layer_class.__module__ = "keras.layers"
-    return layer_class
+    derived.__module__ = "keras.layers" if issubclass(derived, keras.Layer) else "keras.initializers"
+    return derived
 
 
 def flatten_layers(model: keras.Model) -> list[keras.Layer]:

@@ -13,8 +13,9 @@ from kapp.layers.convolution import Conv2D
 from kapp.layers.dropout import Dropout
 from kapp.layers.max_pooling import MaxPooling2D
 from kapp.layers.relu import ReLU
+from kapp.models.initializers import HeNormal
 
-OURS = [BatchNormalization, Conv2D, Dropout, MaxPooling2D, ReLU]
+OURS = [BatchNormalization, Conv2D, Dropout, HeNormal, MaxPooling2D, ReLU]
 
 
 def broken(name: str) -> str:
@@ -32,20 +33,20 @@ def nested():
     return keras.Model(inputs, layers.Softmax(name="softmax")(inner(inputs)), name="outer")
 
 
-@pytest.mark.parametrize("layer_class", OURS, ids=lambda layer_class: layer_class.__name__)
-def test_saved_as_keras_makes_a_file_name_the_keras_layer(layer_class):
-    base = getattr(layers, layer_class.__name__)
-    assert issubclass(layer_class, base)
-    arguments = {Conv2D: [2, 3], Dropout: [0.5]}.get(layer_class, [])
-    saved = keras.saving.serialize_keras_object(layer_class(*arguments))
+@pytest.mark.parametrize("derived", OURS, ids=lambda derived: derived.__name__)
+def test_saved_as_keras_makes_a_file_name_the_class_of_keras(derived):
+    base = getattr(keras.initializers if derived is HeNormal else layers, derived.__name__)
+    assert issubclass(derived, base)
+    arguments = {Conv2D: [2, 3], Dropout: [0.5]}.get(derived, [])
+    saved = keras.saving.serialize_keras_object(derived(*arguments))
     assert type(keras.saving.deserialize_keras_object(saved)) is base, broken("saved_as_keras")
 
 
-@pytest.mark.parametrize("layer_class", OURS, ids=lambda layer_class: layer_class.__name__)
-def test_the_examples_of_layers_run(layer_class):
+@pytest.mark.parametrize("derived", OURS, ids=lambda derived: derived.__name__)
+def test_the_examples_of_these_classes_run(derived):
     """doctest skips them: by `__module__` they are Keras's."""
     names = {"keras": keras, "ops": keras.ops, **{each.__name__: each for each in OURS}}
-    (examples,) = doctest.DocTestFinder(recurse=False).find(layer_class, globs=names)
+    (examples,) = doctest.DocTestFinder(recurse=False).find(derived, globs=names)
     assert examples.examples
     assert doctest.DocTestRunner().run(examples).failed == 0
 

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from typing import Any
 
-import keras
 import numpy as np
 from keras import KerasTensor, layers
 
@@ -13,21 +12,17 @@ from kapp.layers.dropout import Dropout
 from kapp.layers.max_pooling import MaxPooling2D
 from kapp.layers.p_norm_pooling import PNormPooling2D
 from kapp.layers.relu import ReLU
+from kapp.models.initializers import HeNormal
 
 # PyTorch's defaults, with which Ratusznik et al. train; Keras's momentum of 0.99 adapts in hundreds of steps.
 BATCH_NORM: dict[str, Any] = {"momentum": 0.9, "epsilon": 1e-5}
 
 
 def seed_stream(seed: int) -> Iterator[int]:
-    """Yields independent seeds, one for each layer with random numbers."""
-    generator = np.random.default_rng(seed)
+    """Yields independent seeds, one for each layer with random numbers; the same in all versions of NumPy."""
+    generator = np.random.Philox(np.random.SeedSequence([seed]))
     while True:
-        yield int(generator.integers(2**31))
-
-
-def he_normal(seeds: Iterator[int]) -> keras.Initializer:
-    """Returns the initializer of He et al. 2015, equation 10, with its own seed."""
-    return keras.initializers.HeNormal(seed=next(seeds))
+        yield int(generator.random_raw() >> 33)  # 31 bits: what every backend's generator takes
 
 
 def conv(
@@ -62,7 +57,7 @@ def conv(
         strides,
         padding="same" if padding is None else "valid",
         use_bias=use_bias,
-        kernel_initializer=he_normal(seeds),
+        kernel_initializer=HeNormal(seed=next(seeds)),
         name=name,
         **kwargs,
     )(x)
@@ -74,7 +69,7 @@ def dense(
     """Fully connected layer; `x` is flattened if it has more than two axes."""
     if len(x.shape) > 2:
         x = layers.Flatten(name="flatten")(x)
-    initializer = he_normal(seeds)
+    initializer = HeNormal(seed=next(seeds))
     return layers.Dense(units, use_bias=use_bias, kernel_initializer=initializer, name=name, **kwargs)(x)
 
 

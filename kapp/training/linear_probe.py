@@ -13,7 +13,8 @@ from kapp.data.augmentation import augment
 from kapp.distributed import shard_batch
 from kapp.errors import ConfigError, unknown
 from kapp.keras_internals import flatten_layers, producer
-from kapp.models.blocks import he_normal, seed_stream
+from kapp.models.blocks import seed_stream
+from kapp.models.initializers import HeNormal
 from kapp.training.learner import Learner
 
 HEADS = ("linear", "mlp")
@@ -176,7 +177,7 @@ def _layer_like(
 ) -> keras.layers.Layer:
     """A new layer of the same type without activation: Dense; or a convolution with the same windows, a
     hidden one with 1x1 windows."""
-    settings = {"kernel_initializer": he_normal(seeds), "name": name, "dtype": layer.dtype_policy}
+    settings = {"kernel_initializer": HeNormal(seed=next(seeds)), "name": name, "dtype": layer.dtype_policy}
     if isinstance(layer, layers.Dense):
         return layers.Dense(units, **settings)
     if hidden:
