@@ -127,13 +127,26 @@ def _flags(config_type: type, path: Path) -> list[str]:
         raise ConfigError(f"--config {path}: {why}. Give it a run's config.json.") from error
     if not isinstance(values, dict):
         raise ConfigError(f"--config {path} isn't a run's config.json.")
+    return as_flags(config_type, values, path)
+
+
+def as_flags(config_type: type, values: dict[str, Any], origin: Path | str) -> list[str]:
+    """The command line with the settings `values`, JSON values by the names of their flags.
+
+    Args:
+        config_type: a dataclass.
+        origin: where the values come from, for messages.
+
+    Raises:
+        ConfigError: a setting that `config_type` doesn't have.
+    """
     names = _flag_names(config_type)
     flags: list[str] = []
     for name, value in values.items():
         if name in NOT_A_SETTING or value is None:
             continue
         if name not in names:
-            raise unknown(f"setting in {path}", name, names)
+            raise unknown(f"setting in {origin}", name, names)
         flag = name.replace("_", "-")
         if isinstance(value, bool):
             flags += [f"--{flag}" if value else f"--no-{flag}"]

@@ -31,6 +31,18 @@ def gpu(backend: str) -> str | None:
     return torch.cuda.get_device_name() if torch.cuda.is_available() else None
 
 
+def gpus() -> list[str]:
+    """Returns the identifiers of the NVIDIA GPUs that this process may use, without using them."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        command = ["nvidia-smi", "--query-gpu=uuid", "--format=csv,noheader"]
+        try:
+            visible = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout
+        except (OSError, subprocess.SubprocessError):
+            return []
+    return visible.replace(",", " ").split()
+
+
 def processor() -> str:
     """Returns the name of the processor with its number of cores."""
     cpuinfo = Path("/proc/cpuinfo")

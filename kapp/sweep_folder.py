@@ -5,8 +5,7 @@ trials/004.json  Trial: its values, its score on validation images, or why it fa
 trials/004/      its run folder, without a test score
 best.json        the settings of the best trial, for the recipe's --config
 best/            the run of best.json, with the sweep's only test score
-teachers/        the settings of networks that are trained before the trials
-workers/         logs, with several workers
+logs/            the output of each trial, with several workers
 figures/         PNG files of the report
 report.md        the report
 """
@@ -27,7 +26,7 @@ from kapp.run_folder import NOT_IN_IDENTITY, START_AGAIN, Run, file_name
 
 ROOT = Path("sweeps")
 BASELINES = ("baseline", "scratch_baseline")  # a recipe trains these with the best trial alone
-FOLDERS = ("trials", "best", "teachers", "figures", "workers")
+FOLDERS = ("trials", "best", "figures", "logs")
 FILES = ("best.json", "report.md", "sweep.json")  # sweep.json last: it marks the folder
 
 

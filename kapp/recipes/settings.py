@@ -8,13 +8,15 @@ import dataclasses
 import math
 import re
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, fields
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
 
-from kapp import cli, data, distributed, models
+from kapp import cli, cluster, data, distributed, models
 from kapp.data import Augmentation, Dataset, sources
 from kapp.errors import ConfigError
 from kapp.models.code_variants import REWRITES
@@ -33,6 +35,7 @@ OptionalInt = Annotated[int | None, _optional("INT")]
 OptionalFloat = Annotated[float | None, _optional("FLOAT")]
 OptionalStr = Annotated[str | None, _optional("STR")]
 OptionalFolder = Annotated[Path | None, _optional("FOLDER")]
+OptionalFile = Annotated[Path | None, _optional("FILE")]
 Optimizer = Literal["adam", "adamw", "sgd"]
 Schedule = Literal["constant", "cosine", "multistep"]
 CodeVariant = Literal[
@@ -357,6 +360,67 @@ class OutputOptions:
     """The run folder (default: runs/NAME, the same for the same experiment)."""
     overwrite: bool = False
     """Delete an earlier run in that folder and start again."""
+
+
+@dataclass(frozen=True)
+class ClusterOptions:
+    """Which processes train several networks."""
+
+    workers: OptionalInt = None
+    """How many networks to train at the same time, each in its own process (default: 1; with --scheduler: as
+    many as the cluster has workers)."""
+    scheduler: Annotated[str | None, _optional("ADDRESS")] = None
+    """Use the workers of a Dask cluster: the address of its scheduler, such as tls://10.0.0.5:8786
+    (docs/scaling.md)."""
+    tls_ca: OptionalFile = None
+    """With tls://: the PEM file of the authority that signed the cluster's certificates."""
+    tls_cert: OptionalFile = None
+    """With tls://: the PEM file of the certificate of this command."""
+    tls_key: OptionalFile = None
+    """With tls://: the PEM file of its key."""
+    insecure: bool = False
+    """Allow a scheduler at tcp:// on another machine: no encryption, and who reaches it can run code."""
+    dashboard: bool = False
+    """Show the workers of this machine in a browser, with Dask's dashboard."""
+
+    def check(self) -> None:
+        """Raises:
+        ConfigError: with what was received and what is accepted.
+        """
+        cluster.check_installed()
+        check_min(self, 1, "workers")
+        files = {"tls_ca": self.tls_ca, "tls_cert": self.tls_cert, "tls_key": self.tls_key}
+        if self.scheduler is None:
+            for name in (*files, "insecure"):
+                if getattr(self, name):
+                    raise ConfigError(f"{_flag(name)} goes with --scheduler.")
+            if self.dashboard and find_spec("bokeh") is None:
+                raise ConfigError("--dashboard needs Bokeh, which isn't installed: pip install bokeh.")
+            return
+        if self.dashboard:
+            raise ConfigError("--dashboard is for workers of this machine; a cluster has its own dashboard.")
+        is_encrypted = cluster.check_address(self.scheduler, self.insecure)
+        for name, file in files.items():
+            if is_encrypted and file is None:
+                raise ConfigError(f"--scheduler {self.scheduler} needs --tls-ca, --tls-cert and --tls-key.")
+            if not is_encrypted and file is not None:
+                raise ConfigError(f"{_flag(name)} goes with a --scheduler at tls://.")
+            if file is not None and not file.is_file():
+                raise ConfigError(f"{_flag(name)} {file}: there is no such file.")
+
+    @property
+    def is_one_local_worker(self) -> bool:
+        """Whether one process at a time trains, on this machine."""
+        return self.scheduler is None and self.workers in (None, 1)
+
+    def open(self, folder: Path) -> AbstractContextManager[cluster.Cluster]:
+        """The workers, until the block ends; `folder` must be visible to all of them."""
+        if self.scheduler is None:
+            return cluster.local(self.workers or 1, folder, self.dashboard)
+        tls = None
+        if self.tls_ca and self.tls_cert and self.tls_key:
+            tls = self.tls_ca, self.tls_cert, self.tls_key
+        return cluster.connect(self.scheduler, tls, self.workers, folder)
 
 
 def paper_hparams(model: str | None, epochs: int, code_variants: tuple[str, ...] = ()) -> HParams:

@@ -9,28 +9,26 @@ It leaves sweeps/NAME/ with report.md, best.json (settings for the recipe's --co
 trial. `sweep train --dataset shapes --quick` takes a few minutes on two CPU cores.
 """
 
-import json
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import tyro
 
-from kapp import cli
+from kapp import cli, records
+from kapp.cluster import Cluster, Task
 from kapp.errors import ConfigError, KappError, TrainingFailed, unknown
-from kapp.fileio import make_folder, write_text
+from kapp.fileio import make_folder
 from kapp.models.mlp_budget import mlp_for_budget
 from kapp.recipes import distill, train, transfer
-from kapp.recipes.settings import OptionalInt, OptionalStr, check_min, with_values
+from kapp.recipes.settings import ClusterOptions, OptionalInt, OptionalStr, check_min, with_values
 from kapp.records import SearchRange, SweepConfig, Trial
 from kapp.run_folder import default_folder as default_run_folder
 from kapp.run_folder import is_finished
-from kapp.sweep_folder import BASELINES, Sweep, best_trial, default_folder, digest, identity_settings
-from kapp.tuning import search_space, trials, workers
+from kapp.sweep_folder import BASELINES, Sweep, best_trial, default_folder, identity_settings
+from kapp.tuning import search_space, trials
 from kapp.tuning.oracle import FACTOR, Oracle, check_installed
 from kapp.tuning.search import Search, TrialResult
 
@@ -68,14 +66,6 @@ class SweepSettings:
     """Trial 0 has the recipe's own settings, to compare."""
     score_best: bool = True
     """Finish the best trial as a run of its recipe, which scores the test images, for the only time."""
-    workers: int = 1
-    """Processes on this machine that train trials at the same time; with --oracle also 0."""
-    oracle: OptionalStr = None
-    """HOST:PORT for the workers of other machines (default: only those of this machine)."""
-    worker: OptionalStr = None
-    """Be a worker of the oracle at --oracle, with this name."""
-    open_to_network: bool = False
-    """Allow an --oracle that other machines reach; it does not authenticate workers."""
 
     def check(self) -> None:
         """Raises:
@@ -83,10 +73,6 @@ class SweepSettings:
         """
         check_installed()
         check_min(self, 1, "trials")
-        check_min(self, 0 if self.oracle else 1, "workers")
-        workers.parse_address(self.oracle, self.open_to_network)
-        if self.worker is not None and self.oracle is None:
-            raise ConfigError("--worker needs --oracle HOST:PORT, where the command without --worker runs.")
         if self.budget is not None:
             if not {"layers", "widths"} & set(self.search or ()):
                 raise ConfigError("--budget goes with --search layers or widths.")
@@ -99,6 +85,7 @@ class Config:
 
     recipe: Any = None
     sweep: SweepSettings = SweepSettings()
+    cluster: ClusterOptions = ClusterOptions()
 
     word: ClassVar[str]  # the command's, after `sweep`
     interrupted: ClassVar[str] = "The same command resumes after the last whole epoch of each trial."
@@ -126,10 +113,11 @@ class Config:
             ConfigError: with what was received and what is accepted.
         """
         self.recipe.compute.check_one_process(
-            "Share the trials of a sweep instead: --workers on one machine, --oracle on several."
+            "Share the trials of a sweep instead: --workers on one machine, --scheduler on several."
         )
         self.recipe.check()
         self.sweep.check()
+        self.cluster.check()
         settings = self.settings
         epochs, network = settings.hparams.epochs, getattr(settings, self.network_flag)
         if self.sweep.tuner == "hyperband" and epochs < FACTOR:
@@ -175,7 +163,7 @@ MODULES = {"train": train, "distill": distill, "transfer": transfer}
 
 @dataclass(frozen=True)
 class Plan:
-    """A sweep with everything decided, the same for the process that proposes trials and for its workers.
+    """A sweep with everything decided.
 
     Args:
         config: the content of sweep.json.
@@ -203,31 +191,36 @@ def main(config: Config, arguments: Sequence[str] = ()) -> None:
         arguments: the command line that `config` comes from; its flags aren't searched.
     """
     options, plan = config.sweep, make_plan(config, arguments)
-    if options.worker is not None:
-        plan = replace(plan, settings=with_trained(plan.settings, plan.folder))
-        address = workers.parse_address(options.oracle, options.open_to_network)
-        workers.work(options.worker, address, digest(plan.config), partial(train_trial, config, plan))
-        return
     count = options.trials
     if count is None and options.tuner != "hyperband":
         count = QUICK_TRIALS if config.recipe.quick else TRIALS
     with Sweep.open(plan.folder, plan.config, config.recipe.output.overwrite) as sweep:
-        if sweep.is_complete(count):
+        is_complete, best = sweep.is_complete(count), best_trial(sweep.trials())
+        if is_complete:
             print(f"sweep: {plan.folder}, already complete, skipping", flush=True)
-        else:
-            print(
-                f"sweep: {plan.folder}, of {', '.join(each.name for each in plan.config.space)}", flush=True
-            )
-            trained = with_trained(plan.settings, plan.folder)
-            if isinstance(trained, distill.Settings):
-                dataset = trained.data.load(trained.dataset, trained.hparams.batch_size)
-                distill.count_overlap(trained.teacher_names, trained.teacher_files, dataset, warn=True)
-            search = Search(sweep, make_oracle(plan, count))
-            if not search.ended:
-                run_workers(config, search, sweep, arguments)
-            if len(search.trials) < (count or 0):
-                print(f"the tuner has no more proposals than these {len(search.trials)} trials", flush=True)
-        finish(config, sweep)
+        if not is_complete or (options.score_best and not (best and sweep.is_best_finished(best))):
+            with config.cluster.open(plan.folder) as cluster:
+                if not is_complete:
+                    search(config, plan, sweep, cluster, count)
+                finish(config, sweep, cluster)
+        write_report(sweep)
+
+
+def search(config: Config, plan: Plan, sweep: Sweep, cluster: Cluster, count: int | None) -> None:
+    """Run the trials of `plan` that have not ended; `count` in all, None: as many as hyperband has."""
+    print(f"sweep: {plan.folder}, of {', '.join(each.name for each in plan.config.space)}", flush=True)
+    settings = with_trained(plan.settings, cluster)
+    if isinstance(settings, distill.Settings):
+        dataset = settings.data.load(settings.dataset, settings.hparams.batch_size)
+        distill.count_overlap(settings.teacher_names, settings.teacher_files, dataset, warn=True)
+    plan = replace(plan, settings=settings)
+    logs = None if config.cluster.is_one_local_worker else plan.folder / "logs"
+    if logs is not None:
+        make_folder(logs)
+    found = Search(sweep, make_oracle(plan, count), lambda trial: trial_task(config, plan, trial, logs))
+    found.run(cluster)
+    if len(found.trials) < (count or 0):
+        print(f"the tuner has no more proposals than these {len(found.trials)} trials", flush=True)
 
 
 def make_plan(config: Config, arguments: Sequence[str]) -> Plan:
@@ -304,107 +297,156 @@ def make_oracle(plan: Plan, count: int | None) -> Oracle:
     )
 
 
-def with_trained(settings: Any, folder: Path) -> Any:
+def with_trained(settings: Any, cluster: Cluster) -> Any:
     """`settings` with run folders in place of the names of teachers or a source.
 
-    The recipe `train` trains those without a finished run, in a process of its own: the accelerator is for
-    the workers.
+    The recipe `train` trains those without a finished run, on `cluster`.
     """
     if isinstance(settings, distill.Settings):
         found = [
-            Path(name) if distill.is_file(name) else find_or_train(settings.teacher_settings(name), folder)
+            Path(name) if distill.is_file(name) else find_or_train(settings.teacher_settings(name), cluster)
             for name in settings.teacher
         ]
         return replace(settings, teacher=tuple(map(str, found)))
     if isinstance(settings, transfer.Settings) and transfer.source_file(settings.source) is None:
-        return replace(settings, source=str(find_or_train(settings.source_settings(), folder)))
+        return replace(settings, source=str(find_or_train(settings.source_settings(), cluster)))
     return settings
 
 
-def find_or_train(settings: train.Settings, folder: Path) -> Path:
-    """The folder of the finished run of `settings`; `folder` is that of the sweep."""
+def find_or_train(settings: train.Settings, cluster: Cluster) -> Path:
+    """The folder of the finished run of `settings`, which is trained on `cluster` if it doesn't exist."""
     dataset = settings.data.load(settings.dataset, settings.hparams.batch_size)
     config = settings.run_config(dataset)
-    run_folder = default_run_folder(config, [settings.model, settings.dataset])
-    if not is_finished(run_folder, config):
-        file = folder / "teachers" / f"{settings.model}.json"
-        make_folder(file.parent)
-        write_text(file, json.dumps(cli.as_json(settings), indent=2) + "\n")
-        run_recipe("train", "--config", file)
-    return run_folder
+    folder = default_run_folder(config, [settings.model, settings.dataset])
+    if not is_finished(folder, config):
+        arguments = {"recipe": "train", "settings": cli.as_json(settings)}
+        wait_for(Task(f"training of {settings.model}", run_recipe, arguments), cluster)
+    return folder
 
 
-def run_workers(config: Config, search: Search, sweep: Sweep, arguments: Sequence[str]) -> None:
-    """Train the trials of `search` by workers of this machine and, with --oracle, of others."""
-    options = config.sweep
-    address = workers.parse_address(options.oracle, options.open_to_network)
-    server = workers.Server(search, address, digest(sweep.config))
-    if options.oracle:
-        print(f"workers: the same command with --worker NAME; the oracle is at {server.address}", flush=True)
-    more = ["--oracle", server.address, "--out", str(sweep.folder)]
-    command = [sys.executable, "-m", "kapp.recipes.sweep", config.name, *arguments, *more]
-    try:
-        workers.run_local(command, options.workers, search, sweep.folder / "workers")
-    finally:
-        server.close()
+def trial_task(config: Config, plan: Plan, trial: Trial, logs: Path | None) -> Task:
+    """The task that trains `trial`.
 
+    Args:
+        logs: folder for its output (default: the output of the worker).
 
-def train_trial(config: Config, plan: Plan, trial: Trial) -> TrialResult:
-    """Train `trial` in its run folder, and return its result."""
-    values = ", ".join(f"{name} {value:.3g}" for name, value in trial.values.items())
-    print(f"trial {trial.number}: {'the default' if trial.default else values}", flush=True)
+    Raises:
+        ConfigError: there is no such network, such as one with too many layers for the budget.
+    """
     network, settings, size = plan.network, plan.settings, (plan.inputs, plan.classes)
+    values = ", ".join(f"{name} {value:.3g}" for name, value in trial.values.items())
     if not trial.default:
-        try:
-            network, changes = trials.network_and_settings(trial.values, network, plan.budget, *size)
-        except ConfigError as error:  # such as too many layers for the budget
-            return TrialResult("failed", message=str(error))
+        network, changes = trials.network_and_settings(trial.values, network, plan.budget, *size)
         settings = with_values(settings, {**changes, config.network_flag: network})
-    trained_with = cli.as_json(settings)
+    name = f"trial {trial.number}"
+    arguments = {
+        "title": f"{name}: {'the default' if trial.default else values}",
+        "recipe": config.name,
+        "settings": cli.as_json(settings),
+        "folder": str(plan.folder / "trials" / f"{trial.run:03d}"),
+        "epochs": trial.epochs,
+        "network": network,
+        "size": size,
+        "data_sha256": plan.config.data_sha256,
+    }
+    return Task(name, train_trial, arguments, logs / f"{trial.number:03d}.log" if logs else None)
+
+
+def train_trial(
+    title: str,
+    recipe: str,
+    settings: dict[str, Any],
+    folder: str,
+    epochs: int,
+    network: str,
+    size: tuple[int, int],
+    data_sha256: str,
+) -> dict[str, Any]:
+    """Train a trial up to `epochs` in its run folder; called in a worker.
+
+    Args:
+        title: printed first.
+        settings: of the recipe, by the names of their flags.
+        network: of the trial.
+        size: numbers in an image and classes.
+        data_sha256: the checksum of the command's data.
+
+    Returns:
+        The `TrialResult` as JSON values.
+
+    Raises:
+        KappError: this worker has other data; and as the recipe.
+    """
+    print(title, flush=True)
+    resolved = parse(recipe, {**settings, "out": folder}).resolved()
     try:
-        folder = plan.folder / "trials" / f"{trial.run:03d}"
-        run = MODULES[config.name].run(with_values(settings, {"out": folder}), stop_epoch=trial.epochs)
-        return trials.read_result(run, trial.epochs, network, trained_with, *size)
+        run = MODULES[recipe].run(resolved, stop_epoch=epochs)
+        if run.config.data_sha256 != data_sha256:
+            raise KappError("the data of this worker differs from that of the command.")
+        result = trials.read_result(run, epochs, network, settings, *size)
     except TrainingFailed as error:
-        return TrialResult("failed", message=str(error), config=trained_with)
-    except Exception as error:
-        message = (str(error) or repr(error)).splitlines()[0][:300]
-        is_own = isinstance(error, KappError | ConfigError)
-        return TrialResult("crashed", message=message if is_own else f"{type(error).__name__}: {message}")
-    finally:
-        if "keras" in sys.modules:  # free the memory of the trial's networks
-            sys.modules["keras"].backend.clear_session()
+        result = TrialResult("failed", message=str(error), config=settings)
+    return records.to_json(result)
 
 
-def finish(config: Config, sweep: Sweep) -> None:
-    """Write the best trial's settings and the report; with --score-best, finish that trial's run first."""
+def run_recipe(recipe: str, settings: dict[str, Any]) -> None:
+    """Run `recipe` as its command does; called in a worker.
+
+    Args:
+        settings: by the names of their flags.
+    """
+    config = parse(recipe, settings)
+    config.check()
+    MODULES[recipe].main(config)
+
+
+def parse(recipe: str, settings: dict[str, Any]) -> Any:
+    """The config of `recipe` with `settings`, by the names of their flags."""
+    config_type = MODULES[recipe].Config
+    return cli.parse(config_type, cli.as_flags(config_type, settings, "the task"))
+
+
+def wait_for(task: Task, cluster: Cluster) -> None:
+    """Run `task` alone.
+
+    Raises:
+        KappError: it failed.
+    """
+    cluster.submit(task)
+    for result in cluster.completed():
+        if result.error is not None:
+            raise KappError(f"{result.task}: {result.error}")
+
+
+def finish(config: Config, sweep: Sweep, cluster: Cluster) -> None:
+    """Write the best trial's settings; with --score-best, finish that trial's run."""
     best = best_trial(sweep.trials())
-    if best is not None:
-        values = cli.flatten(config.recipe)
-        baselines = {name: True for name in BASELINES if values.get(name)}
-        sweep.write_best({**best.config, **baselines})
-        if config.sweep.score_best and not sweep.is_best_finished(best):
-            sweep.copy_to_best(best, with_run=not baselines)  # a run with a baseline is another run
-            data_dir = ["--data-dir", values["data_dir"]] if values["data_dir"] else []
-            run_recipe(config.name, "--config", sweep.best_file, "--out", sweep.best_folder, *data_dir)
+    if best is None:
+        return
+    values = cli.flatten(config.recipe)
+    baselines = {name: True for name in BASELINES if values.get(name)}
+    sweep.write_best({**best.config, **baselines})
+    if config.sweep.score_best and not sweep.is_best_finished(best):
+        sweep.copy_to_best(best, with_run=not baselines)  # a run with a baseline is another run
+        place = {"out": str(sweep.best_folder), "data_dir": values["data_dir"]}
+        arguments = {"recipe": config.name, "settings": {**best.config, **baselines, **place}}
+        wait_for(Task("the best trial", run_recipe, arguments), cluster)
+
+
+def write_report(sweep: Sweep) -> None:
+    """Write report.md and print the best trial.
+
+    Raises:
+        KappError: no trial finished.
+    """
     from kapp.reporting import sweep_report
 
     sweep_report.write(sweep)
+    best = best_trial(sweep.trials())
     if best is None:
         raise KappError(f"no trial finished: {sweep.report_file} has the reasons.")
     print(f"best: trial {best.number}, {best.score:.1%} of validation images: {sweep.best_file}")
     print(f"report: {sweep.report_file}", flush=True)
-
-
-def run_recipe(recipe: str, *arguments: object) -> None:
-    """Run a recipe's command as a process of its own, which prints its own errors.
-
-    Raises:
-        SystemExit: with its status, where that isn't 0.
-    """
-    process = subprocess.run([sys.executable, "-m", f"kapp.recipes.{recipe}", *map(str, arguments)])
-    if process.returncode:
-        sys.exit(process.returncode)
 
 
 def command(arguments: Sequence[str]) -> None:

@@ -1,21 +1,20 @@
-"""A search: sends trials to workers and takes their results; no trial is lost or counted twice."""
+"""A search: trials become tasks of a cluster, and their results go to the sweep folder and to the oracle."""
 
 import dataclasses
-import sys
-import threading
 import time
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
+from kapp import records
+from kapp.cluster import Cluster, Result, Task
+from kapp.errors import ConfigError, KappError
 from kapp.progress import duration
 from kapp.records import Setting, Trial
 from kapp.run_folder import Run
 from kapp.sweep_folder import Sweep, best_trial
 from kapp.tuning.oracle import Oracle
 
-MAX_ATTEMPTS = 3  # of a trial whose process ends, or that fails with an unexpected error
 MAX_CONSECUTIVE_CRASHES = 3  # of trials; then the cause isn't in their settings
 
 
@@ -24,12 +23,12 @@ class TrialResult:
     """How a trial ended; its fields are those of `Trial`.
 
     Args:
-        status: failed: its settings can't be trained; crashed: any other error.
+        status: failed: its settings can't be trained.
         score: the best validation accuracy, of a finished trial.
-        message: why it failed or crashed.
+        message: why it failed.
     """
 
-    status: Literal["finished", "failed", "crashed"]
+    status: Literal["finished", "failed"]
     score: float | None = None
     best_epoch: float | None = None
     seconds: float | None = None
@@ -44,118 +43,73 @@ class TrialResult:
 
 
 class Search:
-    """A search that the threads of several workers share.
+    """Proposes trials, runs them and records their results, until the oracle has no more.
 
     Args:
         sweep: the folder, with the trials of an earlier process where there are any.
         oracle: new; it is restored to the trials of `sweep`.
+        make_task: the task that trains a trial and returns its `TrialResult` as JSON values. A ConfigError
+            is the reason of a failed trial.
     """
 
-    def __init__(self, sweep: Sweep, oracle: Oracle):
+    def __init__(self, sweep: Sweep, oracle: Oracle, make_task: Callable[[Trial], Task]):
         oracle.restore(sweep.trials())
         self.trials = oracle.trials
-        self.failure: str | None = None  # why the search can't continue
-        self._sweep, self._oracle = sweep, oracle
+        self._sweep, self._oracle, self._make_task = sweep, oracle, make_task
         self._waiting = [trial for trial in self.trials if trial.status == "running"]
-        self._running: dict[str, Trial] = {}  # by worker
-        self._attempts: Counter[int] = Counter()
-        self._crashes = 0
-        self._changed = threading.Condition()
+        self._running: dict[str, Trial] = {}  # by the names of their tasks
+        self._crashes = 0  # of the latest trials
         self._start = time.monotonic() - max((t.ended_at or t.created_at for t in self.trials), default=0.0)
         self._start_of_rate = (self._elapsed(), self._ended())
-        self._stopped = False
-        if not self._waiting and isinstance(trial := self._create_trial(), Trial):
-            self._waiting.append(trial)  # otherwise `ended` is true from the start
 
-    def next_trial(self, worker: str, is_connected: Callable[[], bool] = lambda: True) -> Trial | None:
-        """The next trial for `worker`, as soon as there is one.
+    def run(self, cluster: Cluster) -> None:
+        """Run trials on `cluster` until the search has ended.
 
-        Args:
-            is_connected: whether this connection is still the worker's; `release` wakes a call to check it.
-
-        Returns:
-            A trial; None: the search has ended, or the connection has.
+        Raises:
+            KappError: several trials in a row crashed.
         """
-        with self._changed:
-            if is_connected():
-                self._release(worker)
-            while self.failure is None and is_connected():
-                trial = self._waiting.pop(0) if self._waiting else self._create_trial()
-                if isinstance(trial, Trial):
-                    trial.worker = worker
-                    self._running[worker] = trial
-                    self._sweep.write_trial(trial)
-                    return trial
-                if trial == "stop" and not self._running:
-                    break
-                self._changed.wait()
-            self._changed.notify_all()
-            return None
+        self._submit(cluster)
+        for result in cluster.completed():
+            self._end_task(result)
+            self._submit(cluster)
 
-    def end_trial(self, worker: str, number: int, result: TrialResult) -> None:
-        """Take the result of trial `number`, unless the trial isn't `worker`'s any more."""
-        with self._changed:
-            trial = self._running.get(worker)
-            if trial is None or trial.number != number:
+    def _submit(self, cluster: Cluster) -> None:
+        """Start trials while workers are free."""
+        while len(self._running) < cluster.size:
+            trial = self._waiting.pop(0) if self._waiting else self._create_trial()
+            if trial is None:
                 return
-            if result.status == "crashed":
-                self._release(worker, result.message)
-                return
-            self._crashes = 0
-            del self._running[worker]
-            self._end(trial, result)
+            self._sweep.write_trial(trial)
+            try:
+                task = self._make_task(trial)
+            except ConfigError as error:  # such as too many layers for the budget
+                self._end(trial, TrialResult("failed", message=str(error)))
+                continue
+            self._running[task.name] = trial
+            cluster.submit(task)
 
-    def release(self, worker: str) -> None:
-        """Make the trial of `worker`, which has ended, free for another."""
-        with self._changed:
-            self._release(worker)
-            self._changed.notify_all()
-
-    def fail(self, why: str) -> None:
-        """End the search with an error."""
-        with self._changed:
-            self.failure = self.failure or why
-            self._changed.notify_all()
-
-    def wait(self, seconds: float) -> bool:
-        """Wait for `seconds` at most; return whether the search has ended."""
-        with self._changed:
-            self._changed.wait(seconds)
-            return self.failure is not None or self.ended
-
-    @property
-    def ended(self) -> bool:
-        """Whether all trials have ended, and the oracle proposes no other."""
-        return not self._running and not self._waiting and self._stopped
-
-    def _create_trial(self) -> Trial | str:
+    def _create_trial(self) -> Trial | None:
+        """A new trial; None: the search has ended, or a trial that runs has to end first."""
         trial = self._oracle.create_trial()
-        if isinstance(trial, Trial):
-            trial.created_at = self._elapsed()
-        else:
-            self._stopped = trial == "stop"
+        if not isinstance(trial, Trial):
+            return None
+        trial.created_at = self._elapsed()
         return trial
 
-    def _release(self, worker: str, message: str | None = None) -> None:
-        """Queue the trial of `worker` again, or fail it after its last attempt."""
-        trial = self._running.pop(worker, None)
-        if trial is None:
+    def _end_task(self, result: Result) -> None:
+        trial = self._running.pop(result.task)
+        trial.worker = result.worker
+        if result.error is None:
+            self._crashes = 0
+            self._end(trial, records.from_json(TrialResult, result.value, f"the result of {result.task}"))
             return
-        self._attempts[trial.number] += 1
-        if self._attempts[trial.number] < MAX_ATTEMPTS:
-            self._waiting.append(trial)
-            why = message or f"worker {worker} ended"
-            print(f"trial {trial.number}: {why}; it is run again", file=sys.stderr, flush=True)
-        else:
-            message = message or f"its process ended {MAX_ATTEMPTS} times"
-            self._end(trial, TrialResult("failed", message=message))
-            self._crashes += 1
-            if self._crashes == MAX_CONSECUTIVE_CRASHES:
-                self.failure = (
-                    f"{self._crashes} trials in a row crashed, the last: {message} "
-                    f"See {self._sweep.folder}; the same command resumes with the next trial."
-                )
-        self._changed.notify_all()
+        self._crashes += 1
+        self._end(trial, TrialResult("failed", message=result.error))
+        if self._crashes == MAX_CONSECUTIVE_CRASHES:
+            raise KappError(
+                f"{self._crashes} trials in a row crashed, the last: {result.error} "
+                f"See {self._sweep.folder}; the same command resumes with the next trial."
+            )
 
     def _end(self, trial: Trial, result: TrialResult) -> None:
         for each in dataclasses.fields(result):
@@ -165,7 +119,6 @@ class Search:
         self._oracle.end_trial(trial.number, trial.score)
         self._delete_weights()
         self._print(trial)
-        self._changed.notify_all()
 
     def _delete_weights(self) -> None:
         """Keep the network of the best trial alone, but all of hyperband, which may continue any trial."""

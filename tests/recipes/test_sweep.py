@@ -7,9 +7,12 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
+import psutil
 import pytest
+from distributed import Security
 
 from kapp.run_folder import Run
 from kapp.sweep_folder import Sweep, best_trial
@@ -44,14 +47,12 @@ def wait_for(path: Path) -> None:
         time.sleep(0.02)
 
 
-def worker_process(parent: int, name: str) -> int:
-    """The id of the process that is worker `name` of `parent`."""
-    listed = subprocess.run(["ps", "-Aww", "-o", "pid=,ppid=,args="], capture_output=True, text=True).stdout
-    found = [line.split(maxsplit=2) for line in listed.splitlines()]
-    [pid] = [
-        int(pid) for pid, ppid, words in found if int(ppid) == parent and words.endswith(f"--worker {name}")
-    ]
-    return pid
+def worker_process(driver: subprocess.Popen, folder: Path) -> psutil.Process:
+    """The worker of `driver` that trains in `folder`: the process that has its lock."""
+    lock = str((folder / ".lock").resolve())
+    workers = psutil.Process(driver.pid).children(recursive=True)
+    [worker] = [each for each in workers if lock in {file.path for file in each.open_files()}]
+    return worker
 
 
 @pytest.fixture(scope="module")
@@ -177,21 +178,109 @@ def test_a_killed_workers_trial_is_run_again_and_counted_once(swept, tiny_npz, t
     words = command(tiny_npz, "--workers", 2, "--no-score-best")
     process = subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
-        trial = tmp_path / "mine" / "trials" / "001.json"
-        wait_for(trial)
-        worker = worker_process(process.pid, json.loads(trial.read_text())["worker"])
-        wait_for(tmp_path / "mine" / "trials" / "001" / "checkpoints" / "latest.npz")
-        os.kill(worker, signal.SIGKILL)
+        trial = tmp_path / "mine" / "trials" / "001"
+        wait_for(trial / "checkpoints" / "latest.npz")
+        worker_process(process, trial).kill()
         out, err = process.communicate(timeout=300)
     finally:
         process.kill()  # which also ends its workers
     assert process.returncode == 0, err
-    assert err.count("it is run again") == 1
+    assert err == "trial 1: its worker ended\n"
     sweep = Sweep(tmp_path / "mine")
     assert scores(sweep) == scores(Sweep(folder / "mine"))
+    assert [untimed_metrics(run) for run in runs(sweep)] == [
+        untimed_metrics(run) for run in runs(Sweep(folder / "mine"))
+    ]
     assert sorted(trial.end_order for trial in sweep.trials()) == [0, 1, 2]
     assert out.count(" ended, ") == 3
     assert {trial.worker for trial in sweep.trials()} == {"here-1", "here-2"}
+    assert file_names(sweep.folder / "logs") == {"000.log", "001.log", "002.log"}
+    assert "epoch 12/12" in (sweep.folder / "logs" / "001.log").read_text()
+
+
+@pytest.mark.slow
+def test_an_interrupted_sweep_resumes(swept, tiny_npz, tmp_path):
+    folder, _ = swept
+    words = command(tiny_npz, "--no-score-best")
+    process = subprocess.Popen(
+        words,
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    wait_for(tmp_path / "mine" / "trials" / "001" / "checkpoints" / "latest.npz")
+    workers = psutil.Process(process.pid).children(recursive=True)
+    os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C in a terminal
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert err.endswith(
+        "kapp: interrupted. The same command resumes after the last whole epoch of each trial.\n"
+    )
+    assert psutil.wait_procs(workers, timeout=10)[1] == []
+    assert Sweep(tmp_path / "mine").trials()[1].status == "running"
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert scores(Sweep(tmp_path / "mine")) == scores(Sweep(folder / "mine"))
+
+
+@pytest.mark.slow
+def test_a_closed_output_ends_the_sweep_and_no_trial_fails(swept, tiny_npz, tmp_path):
+    folder, _ = swept
+    words = command(tiny_npz, "--no-score-best")
+    process = subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout.readline().startswith("sweep: mine")
+    process.stdout.close()  # as `| head -1`
+    process.stderr.read()
+    assert process.wait() == 141
+    assert {trial.status for trial in Sweep(tmp_path / "mine").trials()} <= {"running", "finished"}
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
+    assert scores(Sweep(tmp_path / "mine")) == scores(Sweep(folder / "mine")), done.stderr
+
+
+def test_a_scheduler_that_cannot_be_reached_is_named(tiny_npz, tmp_path):
+    words = command(tiny_npz, "--scheduler", "tcp://127.0.0.1:9")
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith("kapp: cannot connect to the scheduler at tcp://127.0.0.1:9: Timed out")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_workers_of_a_cluster_give_the_same_scores(swept, tiny_npz, tmp_path):
+    """A scheduler and two workers, started as separate commands in another folder, with TLS."""
+    folder, _ = swept
+    security = Security.temporary()
+    files = {"ca": security.tls_ca_file, "cert": security.tls_client_cert, "key": security.tls_client_key}
+    for name, text in files.items():
+        (tmp_path / f"{name}.pem").write_text(text)
+    dask = [sys.executable, "-m", "dask"]
+    tls = "--tls-ca-file ca.pem --tls-cert cert.pem --tls-key key.pem".split()
+    at = "--protocol tls --host 127.0.0.1 --port 0 --no-dashboard --dashboard-address 127.0.0.1:0".split()
+    worker = "--nthreads 1 --memory-limit 0 --no-dashboard --death-timeout 60".split()
+    with ExitStack() as stack:
+
+        def start(*words: str) -> None:
+            process = stack.enter_context(subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.DEVNULL))
+            stack.callback(process.kill)
+
+        start(*dask, "scheduler", *at, *tls, "--scheduler-file", "scheduler.json")
+        wait_for(tmp_path / "scheduler.json")
+        address = json.loads((tmp_path / "scheduler.json").read_text())["address"]
+        for name in ("gpu1", "gpu2"):
+            start(*dask, "worker", address, "--name", name, *worker, *tls)
+        (tmp_path / "work").mkdir()
+        pem = [word for name in files for word in (f"--tls-{name}", tmp_path / f"{name}.pem")]
+        words = command(tiny_npz, "--scheduler", address, *pem, "--workers", 2)
+        done = subprocess.run(words, cwd=tmp_path / "work", capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    sweep, whole = Sweep(tmp_path / "work" / "mine"), Sweep(folder / "mine")
+    assert scores(sweep) == scores(whole)
+    assert {trial.worker for trial in sweep.trials()} == {"gpu1", "gpu2"}
+    assert sweep.best_run.result.test_accuracy == whole.best_run.result.test_accuracy
+    assert file_names(sweep.folder) == SWEEP_FILES | {"logs"}
 
 
 def test_a_trial_that_cannot_be_trained_fails_with_its_reason(kapp, tmp_path, tiny_npz):

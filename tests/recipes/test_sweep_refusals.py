@@ -55,11 +55,15 @@ def test_a_wrong_value_is_refused_in_one_line_before_anything_is_written(kapp, t
         ("distill --search temperature", "and only kl has a temperature"),
         ("train --rates 0.1 0.01 --milestones 1 --schedule multistep --search learning_rate",
          "--rates are the learning rates"),
-        ("train --worker a", "--worker needs --oracle HOST:PORT"),
-        ("train --oracle 5000", "--oracle is '5000': it must be HOST:PORT"),
-        ("train --oracle 127.0.0.1:99999", "it must be HOST:PORT"),
-        ("train --oracle 0.0.0.0:5000", "is open to other machines"),
-        ("train --oracle somewhere.example:5000", "add --open-to-network"),
+        ("train --scheduler 5000", "--scheduler is '5000': it must be like tls://10.0.0.5:8786"),
+        ("train --scheduler tcp://10.0.0.5:8786", "isn't encrypted"),
+        ("train --scheduler tls://10.0.0.5:8786", "needs --tls-ca, --tls-cert and --tls-key"),
+        ("train --scheduler tls://10.0.0.5:8786 --tls-ca a --tls-cert b --tls-key c",
+         "--tls-ca a: there is no such file"),
+        ("train --scheduler tcp://127.0.0.1:8786 --tls-ca a", "--tls-ca goes with a --scheduler at tls://"),
+        ("train --tls-key a", "--tls-key goes with --scheduler"),
+        ("train --insecure", "--insecure goes with --scheduler"),
+        ("train --scheduler tcp://127.0.0.1:8786 --dashboard", "--dashboard is for workers of this machine"),
         ("train --coordinator a:1 --process-id 0 --num-processes 2", "--workers on one machine"),
         ("transfer --target shapes:near shapes:far", "a sweep has one"),
     ],
@@ -70,10 +74,13 @@ def test_what_is_refused(words, message):
     assert message in str(error.value)
 
 
-@pytest.mark.parametrize("oracle", ["127.0.0.1:5000", "localhost:5000", "[::1]:5000"])
-def test_an_oracle_for_this_machine_alone_needs_no_flag(oracle):
-    parse(f"train --oracle {oracle}").check()
-    parse("train --oracle 0.0.0.0:5000 --open-to-network").check()
+def test_schedulers_on_this_machine_and_encrypted_ones_are_accepted(tmp_path):
+    parse("train --scheduler tcp://127.0.0.1:8786").check()
+    parse("train --scheduler tcp://10.0.0.5:8786 --insecure").check()
+    for name in ("ca", "cert", "key"):
+        (tmp_path / name).touch()
+    files = " ".join(f"--tls-{name} {tmp_path / name}" for name in ("ca", "cert", "key"))
+    parse(f"train --scheduler tls://10.0.0.5:8786 {files}").check()
 
 
 def test_a_value_with_a_flag_is_not_searched():
@@ -96,10 +103,19 @@ def test_baselines_are_trained_with_the_best_trial_alone():
     assert config.settings.output.out is None
 
 
-def test_a_missing_kerastuner_is_named_with_its_installation(monkeypatch):
-    monkeypatch.setattr("kapp.tuning.oracle.find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match=r"KerasTuner, which isn't installed: pip install 'kapp\[sweep\]'"):
+@pytest.mark.parametrize(("module", "name"), [("kapp.tuning.oracle", "KerasTuner"), ("kapp.cluster", "Dask")])
+def test_a_missing_package_is_named_with_its_installation(monkeypatch, module, name):
+    monkeypatch.setattr(f"{module}.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=rf"{name}, which isn't installed: pip install 'kapp\[sweep\]'"):
         parse("train").check()
+
+
+def test_a_missing_bokeh_is_named_with_its_installation(monkeypatch):
+    monkeypatch.setattr("kapp.recipes.settings.find_spec", lambda name: None)
+    with pytest.raises(
+        ConfigError, match="--dashboard needs Bokeh, which isn't installed: pip install bokeh"
+    ):
+        parse("train --dashboard").check()
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["distill", "--epoch", "3"]])
@@ -111,7 +127,7 @@ def test_help_and_wrong_flags_need_no_keras(arguments):
         "    runpy.run_module('kapp.recipes.sweep', run_name='__main__')\n"
         "except SystemExit as end:\n"
         "    print(end.code, file=sys.stderr)\n"
-        "heavy = ('keras', 'keras_tuner', 'sklearn', 'tensorflow', 'jax', 'torch', 'pandas', 'matplotlib')\n"
+        "heavy = 'keras keras_tuner sklearn tensorflow jax torch pandas matplotlib distributed'.split()\n"
         "sys.exit(99 if sys.modules.keys() & set(heavy) else 0)\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)

@@ -1,0 +1,398 @@
+"""Runs tasks in this process, in worker processes of this machine, or on an existing Dask cluster.
+
+A task is the name of a function and JSON values. A worker runs one task at a time, in the folder and with
+the Keras backend of the command. A task whose worker is killed runs again, so it must be able to resume.
+Dask opens all sockets: those of local workers are on the loopback address, encrypted and authenticated by
+temporary TLS certificates. Importing this module imports neither Dask nor Keras.
+"""
+
+import importlib
+import ipaddress
+import logging
+import os
+import signal
+import sys
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import chdir, contextmanager, suppress
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+from kapp import cli, hardware
+from kapp.errors import ConfigError, KappError
+from kapp.fileio import write_text
+
+MAX_DEATHS = 3  # of the workers that run a task; on other clusters: Dask's allowed-failures
+CONNECT_SECONDS = 5
+NO_LOGS = logging.CRITICAL + 1
+LOOPBACK = "127.0.0.1"
+
+
+@dataclass(frozen=True)
+class Task:
+    """A call of a function in a worker.
+
+    Args:
+        name: unique among the tasks that run; messages begin with it.
+        function: of a module; only its name is sent.
+        arguments: its keyword arguments, JSON values.
+        log: file for the output during the task (default: that of the worker).
+    """
+
+    name: str
+    function: Callable[..., Any]
+    arguments: Mapping[str, Any]
+    log: Path | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a task ended.
+
+    Args:
+        task: the name of the task.
+        worker: the name of the worker.
+        value: what the function returned, a JSON value.
+        error: why the task failed, one line; None: it didn't.
+    """
+
+    task: str
+    worker: str = ""
+    value: Any = None
+    error: str | None = None
+
+
+class Cluster(Protocol):
+    """Something that runs tasks."""
+
+    @property
+    def size(self) -> int:
+        """How many tasks run at the same time."""
+
+    def submit(self, task: Task) -> None:
+        """Run `task` when a worker is free."""
+
+    def completed(self) -> Iterator[Result]:
+        """The results of all tasks, in the order in which they end; more tasks can be submitted meanwhile."""
+
+
+class Serial:
+    """Runs tasks in this process, one after another, when their results are requested."""
+
+    size = 1
+
+    def __init__(self) -> None:
+        self._waiting: deque[Task] = deque()
+
+    def submit(self, task: Task) -> None:
+        self._waiting.append(task)
+
+    def completed(self) -> Iterator[Result]:
+        while self._waiting:
+            task = self._waiting.popleft()
+            yield Result(task.name, **_call(*_plain(task)))
+
+
+class Dask:
+    """Runs tasks on the workers of a Dask cluster. `local` and `connect` make one.
+
+    Args:
+        client: a `distributed.Client`.
+        size: how many tasks run at the same time; None: as many as there are workers.
+        mark: a file that every worker must see.
+
+    Raises:
+        KappError: a worker can't run tasks of this command.
+    """
+
+    def __init__(self, client: Any, size: int | None, mark: Path):
+        from distributed import as_completed
+
+        self._client, self._size = client, size
+        self._place = (os.getcwd(), str(mark), cli.backend())
+        self._names: dict[str, str] = {}  # of the tasks that run, by Dask's keys
+        self._completed = as_completed([], loop=client.loop)
+        client.subscribe_topic("all", self._on_event)
+        for address, why in client.run(_misfit, *self._place, on_error="return").items():
+            if why is not None:
+                raise KappError(f"worker {address}: {why}")
+
+    @property
+    def size(self) -> int:
+        return self._size or max(1, len(self._client.nthreads()))
+
+    def submit(self, task: Task) -> None:
+        key = f"{task.name}-{uuid.uuid4().hex}"
+        self._names[key] = task.name
+        self._completed.add(self._client.submit(_call_in_worker, self._place, *_plain(task), key=key))
+
+    def completed(self) -> Iterator[Result]:
+        for future in self._completed:
+            yield self._result(self._names.pop(future.key), future)
+
+    def _result(self, name: str, future: Any) -> Result:
+        from distributed import KilledWorker
+
+        if future.status == "finished":
+            reply = future.result()
+            if "misfit" in reply:
+                raise KappError(f"worker {reply['worker']}: {reply['misfit']}")
+            return Result(name, **reply)
+        if future.status != "error":
+            raise KappError("the connection to the scheduler ended. The same command resumes.")
+        error = future.exception()
+        if isinstance(error, KilledWorker):
+            why = f"its worker ended {error.allowed_failures + 1} times"
+            return Result(name, str(error.last_worker.name), error=why)
+        if isinstance(error, BrokenPipeError):  # nobody reads the output any more
+            raise error
+        raise KappError(f"{name}: {_one_line(error)}")
+
+    def _on_event(self, event: tuple[float, dict[str, Any]]) -> None:
+        """Report the tasks of a worker that was killed. Called in Dask's thread."""
+        _, message = event
+        if message["action"] == "remove-worker" and not message["expected"]:
+            for key in message["processing-tasks"]:
+                if key in self._names:
+                    print(f"{self._names[key]}: its worker ended", file=sys.stderr, flush=True)
+
+
+def check_installed() -> None:
+    """Raise a ConfigError if Dask isn't installed."""
+    if find_spec("distributed") is None or find_spec("cryptography") is None:
+        raise ConfigError("the workers run on Dask, which isn't installed: pip install 'kapp[sweep]'.")
+
+
+def check_address(address: str, insecure: bool) -> bool:
+    """Whether the connection to the scheduler at `address` is encrypted.
+
+    Raises:
+        ConfigError: it isn't tls://HOST:PORT or tcp://HOST:PORT, or it isn't encrypted, leaves this machine
+            and isn't `insecure`.
+    """
+    url = urlsplit(address)
+    try:
+        is_address = url.scheme in ("tls", "tcp") and url.hostname and url.port and not url.path
+    except ValueError:  # a port that is no number
+        is_address = False
+    if not is_address:
+        raise ConfigError(f"--scheduler is {address!r}: it must be like tls://10.0.0.5:8786.")
+    if url.scheme == "tcp" and not (insecure or _is_loopback(url.hostname or "")):
+        raise ConfigError(
+            f"--scheduler {address} isn't encrypted and accepts every process, which can run code on its "
+            "workers: use tls:// with certificates, or, in a network you trust, add --insecure."
+        )
+    return url.scheme == "tls"
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+@contextmanager
+def local(workers: int, folder: Path, dashboard: bool = False) -> Iterator[Dask]:
+    """Worker processes on this machine, which end with the block, or with this process.
+
+    With several workers and GPUs, each worker uses one GPU.
+
+    Args:
+        workers: how many.
+        folder: for a temporary file.
+        dashboard: open Dask's dashboard on the loopback address, and print where.
+
+    Raises:
+        KappError: they can't be started.
+    """
+    import dask.config
+    from distributed import Client, Nanny, Scheduler, Security, SpecCluster
+
+    _silence()
+    security, gpus = Security.temporary(), hardware.gpus() if workers > 1 else []
+    shared = {
+        "host": LOOPBACK,
+        "protocol": "tls://",
+        "security": security,
+        "dashboard_address": f"{LOOPBACK}:0",
+    }
+    process = {**shared, "nthreads": 1, "memory_limit": 0, "silence_logs": NO_LOGS}
+    environments = [{"CUDA_VISIBLE_DEVICES": gpus[i % len(gpus)]} if gpus else {} for i in range(workers)]
+    settings: dict[str, Any] = {
+        "distributed.nanny.pre-spawn-environ": {},  # Dask's default sets one thread for OpenMP
+        "distributed.scheduler.allowed-failures": MAX_DEATHS - 1,
+        "distributed.scheduler.worker-ttl": None,  # a training may keep Python busy for minutes
+        "distributed.deploy.lost-worker-timeout": "1 day",  # a worker that is killed is restarted
+        "distributed.worker.profile.enabled": False,
+    }
+    if not dashboard:
+        settings |= {f"distributed.{part}.http.routes": [] for part in ("scheduler", "worker")}
+    with dask.config.set(settings):
+        try:
+            pool = SpecCluster(
+                scheduler={"cls": Scheduler, "options": {**shared, "port": 0, "dashboard": dashboard}},
+                workers={
+                    f"here-{i}": {"cls": Nanny, "options": {**process, "env": environment}}
+                    for i, environment in enumerate(environments, start=1)
+                },
+                security=security,
+            )
+        except (OSError, RuntimeError, TimeoutError) as error:
+            raise KappError(f"the worker processes can't be started: {_one_line(error)}") from error
+        try:
+            if dashboard:
+                print(f"dashboard: {pool.dashboard_link}", flush=True)
+            with Client(pool, set_as_default=False) as client, _mark(folder) as mark:
+                yield Dask(client, workers, mark)
+        except BaseException:
+            for nanny in pool.workers.values():
+                nanny.close_gracefully()  # it doesn't restart its worker
+                if nanny.pid is not None:
+                    with suppress(ProcessLookupError):
+                        os.kill(nanny.pid, signal.SIGKILL)  # a training doesn't end otherwise
+            raise
+        finally:
+            pool.close()
+
+
+@contextmanager
+def connect(
+    address: str, tls: tuple[Path, Path, Path] | None, size: int | None, folder: Path
+) -> Iterator[Dask]:
+    """The workers of the Dask cluster whose scheduler is at `address`; waits until there is one.
+
+    Args:
+        address: tls://HOST:PORT or tcp://HOST:PORT.
+        tls: for tls://, the PEM files of the authority, the certificate and its key.
+        size: how many tasks run at the same time; None: as many as there are workers.
+        folder: that each worker must see under the same path.
+
+    Raises:
+        KappError: the scheduler can't be reached, or a worker can't run tasks of this command.
+    """
+    from distributed import Client, Security
+
+    _silence()
+    security = None
+    if tls is not None:
+        ca, certificate, key = map(str, tls)
+        security = Security(
+            tls_ca_file=ca, tls_client_cert=certificate, tls_client_key=key, require_encryption=True
+        )
+    try:
+        client = Client(address, security=security, timeout=CONNECT_SECONDS, set_as_default=False)
+    except (OSError, ValueError, TimeoutError) as error:
+        why = str(error).splitlines()[0]
+        raise KappError(f"cannot connect to the scheduler at {address}: {why}") from error
+    with client, _mark(folder) as mark:
+        if size is None and not client.nthreads():
+            print(f"waiting for workers of {address}", flush=True)
+            while not client.nthreads():
+                time.sleep(1)
+        yield Dask(client, size, mark)
+
+
+def _silence() -> None:
+    """Drop Dask's log: errors are reported in one line."""
+    for handler in logging.getLogger("distributed").handlers:  # those of its other loggers, too
+        handler.setLevel(NO_LOGS)
+
+
+@contextmanager
+def _mark(folder: Path) -> Iterator[Path]:
+    """A new file in `folder`, with a name that no other folder has."""
+    for left in folder.glob(".shared-*"):  # by a process that was killed
+        left.unlink(missing_ok=True)
+    mark = folder.resolve() / f".shared-{uuid.uuid4().hex}"
+    write_text(mark, "")
+    try:
+        yield mark
+    finally:
+        mark.unlink(missing_ok=True)
+
+
+def _plain(task: Task) -> tuple[str, str, dict[str, Any], str | None]:
+    """The arguments of `_call` for `task`."""
+    module = sys.modules[task.function.__module__]
+    name = module.__spec__.name if module.__spec__ else module.__name__  # not __main__
+    return name, task.function.__name__, dict(task.arguments), str(task.log) if task.log else None
+
+
+def _call_in_worker(place: tuple[str, str, str], *call: Any) -> dict[str, Any]:
+    """As `_call`, in a worker of Dask, in the folder and with the backend of `place`."""
+    from distributed import get_worker
+
+    name = str(get_worker().name)
+    if why := _misfit(*place, dask_worker=get_worker()):
+        return {"worker": name, "misfit": why}
+    folder, _, os.environ["KERAS_BACKEND"] = place
+    with chdir(folder):
+        return {"worker": name, **_call(*call)}
+
+
+def _call(module: str, name: str, arguments: dict[str, Any], log: str | None) -> dict[str, Any]:
+    """The value that a function returns, or the error that it raises."""
+    try:
+        with _output_to(log):
+            return {"value": getattr(importlib.import_module(module), name)(**arguments)}
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        return {"error": _one_line(error)}
+    finally:
+        if "keras" in sys.modules:  # free the memory of the task's networks
+            sys.modules["keras"].backend.clear_session()
+
+
+def _misfit(folder: str, mark: str, backend: str, dask_worker: Any) -> str | None:
+    """Why this worker can't run tasks of the command in `folder`; None: it can."""
+    if dask_worker.state.nthreads != 1:
+        return "it runs several tasks at a time. Start it with --nthreads 1."
+    for path in (folder, str(Path(mark).parent)):
+        if not os.path.isdir(path):
+            return f"it doesn't see {path}. Work in a folder that all machines share, under the same path."
+    if not os.path.exists(mark):
+        return f"its {Path(mark).parent} is another folder. Work in a folder that all machines share."
+    if find_spec(backend) is None:
+        return f"KERAS_BACKEND is {backend}, which isn't installed there."
+    used = sys.modules["keras"].backend.backend() if "keras" in sys.modules else backend
+    if used != backend:
+        return f"it has started Keras on {used}, not on {backend}. Restart it."
+    return None
+
+
+@contextmanager
+def _output_to(log: str | None) -> Iterator[None]:
+    """Append the output of this process to the file `log`; None: leave it as it is."""
+    if log is None:
+        yield
+        return
+    with open(log, "a", encoding="utf-8") as file:
+        kept = os.dup(1), os.dup(2)
+        _redirect_output(file.fileno(), file.fileno())
+    try:
+        yield
+    finally:
+        _redirect_output(*kept)
+        for each in kept:
+            os.close(each)
+
+
+def _redirect_output(stdout: int, stderr: int) -> None:
+    """Send what this process prints to these file descriptors."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.dup2(stdout, 1)
+    os.dup2(stderr, 2)
+
+
+def _one_line(error: BaseException) -> str:
+    """What happened, with the type of an error that isn't kapp's own."""
+    message = (str(error) or repr(error)).splitlines()[0][:300]
+    return message if isinstance(error, KappError | ConfigError) else f"{type(error).__name__}: {message}"
