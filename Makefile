@@ -10,10 +10,10 @@ BIN := .venv/bin
 .PHONY: demo transfer-demo test check bench clean
 
 demo: .venv/installed
-	$(BIN)/python -m kapp.recipes.distill --teacher deep_resnet --dataset shapes --quick
+	$(BIN)/python -m kapp.recipes.distill --teacher deep_resnet --dataset shapes --scale small
 
 transfer-demo: .venv/installed
-	$(BIN)/python -m kapp.recipes.transfer --model shallow_resnet --source shapes --target shapes:near shapes:far --quick
+	$(BIN)/python -m kapp.recipes.transfer --model shallow_resnet --source shapes --target shapes:near shapes:far --scale small
 
 test: .venv/installed
 	$(BIN)/python -m pytest $(TESTFLAGS)

@@ -38,7 +38,7 @@ ROOT = Path("runs")
 START_AGAIN = "Start again with --overwrite."
 # Settings that change where and how a run is computed, but not what it computes.
 NOT_IN_IDENTITY = (
-    "out", "overwrite", "quick", "data_dir", "image_storage", "devices", "coordinator", "process_id",
+    "out", "overwrite", "data_dir", "image_storage", "devices", "coordinator", "process_id",
     "num_processes",
 )  # fmt: skip
 FILES = ("config.json environment.json metrics.csv model.keras confusion.csv predictions.npz result.json "

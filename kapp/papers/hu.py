@@ -5,6 +5,7 @@ It reproduces Springenberg et al. 2014, arXiv:1412.6806.
 
 from dataclasses import dataclass, replace
 
+from kapp.papers.figure import PublishedFigure
 from kapp.papers.hparams import HParams
 
 EPOCHS = 350  # section 3.1
@@ -28,6 +29,7 @@ CODE_VARIANTS = {
     "batch": "batches of 4 (figure 6)",
     "last_epoch": "the network of the last epoch is tested, not the best on validation images (figure 6)",
 }
+PHASES = {"scratch": "from scratch", "linear_probe": "linear probe", "fine_tuning": "fine-tuning"}
 CODE_RATE, CODE_BATCH_SIZE = 0.001, 4  # figure 6
 SGD_VARIANTS = ("schedule", "pytorch_sgd", "bias_decay")  # of the optimizer, sgd only
 
@@ -43,6 +45,18 @@ class Row:
     accuracy: float
     epochs: int
     learning_rates: tuple[float, float, float, float]  # as printed; its code trains with 0.001 throughout
+
+    @property
+    def trained_on(self) -> str:
+        """The name of what the network learns from."""
+        if self.table == "table 3":
+            return "on labels"
+        return f"{PHASES[self.phase]}, {self.dataset.removeprefix('cifar100:')}"
+
+    @property
+    def name(self) -> str:
+        """A name that no other row of the paper has."""
+        return f"{self.model} {self.trained_on}"
 
 
 _FROM_0_025 = (0.025, 0.01, 0.005, 0.001)
@@ -64,6 +78,36 @@ ROWS = (
     Row("table 4", "all_cnn_c", "cifar100:class1", "fine_tuning", 0.7505, 50, _FROM_0_025),
     Row("table 4", "all_cnn_c", "cifar100:class2", "fine_tuning", 0.7510, 50, _FROM_0_025),
 )
+
+
+TABLES = {"3": "networks with and without pooling", "4": "transfer from CIFAR-10 to a small data set"}
+FIGURES = (
+    PublishedFigure(
+        "1",
+        "ALL CNN C step1 class1 accuracy on testing dataset",
+        "accuracy",
+        ("all_cnn_c linear probe, class1",),
+    ),
+    PublishedFigure(
+        "2",
+        "ALL CNN C step2 class1 accuracy on testing dataset",
+        "accuracy",
+        ("all_cnn_c fine-tuning, class1",),
+    ),
+    PublishedFigure(
+        "3",
+        "ALL CNN C class1 accuracy on testing dataset",
+        "accuracy",
+        ("all_cnn_c from scratch, class1",),
+    ),
+    PublishedFigure("4", "BaseNet A accuracy on testing dataset", "accuracy", ("base_a on labels",)),
+    PublishedFigure("5", "BaseNet A loss on testing dataset", "loss", ("base_a on labels",)),
+)
+
+
+def rows(table: str) -> list[Row]:
+    """The accuracies that a table of `TABLES` prints."""
+    return [row for row in ROWS if row.table == f"table {table}"]
 
 
 def models() -> list[str]:

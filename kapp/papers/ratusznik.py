@@ -6,11 +6,13 @@ reproduces Urban et al. 2016, arXiv:1603.05691.
 
 from dataclasses import dataclass
 
+from kapp.papers.figure import PublishedFigure
 from kapp.papers.hparams import HParams
 
 CROP_PADDING = 4  # pixels; section 3
 TRAIN, VALIDATION, TEST = 40_000, 10_000, 10_000  # section 3
 DISTILLATION_LOSS = "prob_mse"  # section 4.6: squared error between softmax outputs
+TEACHERS = ("teacher_1", "deep_resnet")  # table 5
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,16 @@ class Row:
     teacher: str | None  # None: trained on labels
     accuracy: float
     epochs: int
+
+    @property
+    def trained_on(self) -> str:
+        """The name of what the network learns from."""
+        return f"from {self.teacher}" if self.teacher else "on labels"
+
+    @property
+    def name(self) -> str:
+        """A name that no other row of the paper has."""
+        return f"{self.model} {self.trained_on}"
 
 
 ROWS = (
@@ -44,6 +56,43 @@ ROWS = (
     Row("table 5", "deep_resnet", None, 0.9154, 250),
     Row("table 6", "deep_linear", None, 0.5115, 75),
 )
+
+
+TABLES = {
+    "3": "students on labels, and distilled from teacher_1",
+    "4": "students on labels, and distilled from deep_resnet",
+    "5": "teachers",
+    "6": "a deep linear network",
+}
+STUDENTS = ("conv_1", "conv_2", "linear_3", "linear_4", "shallow_resnet")
+FIGURES = (
+    PublishedFigure(
+        "1",
+        "Accuracies when training without distillation (no teacher) and with distillation for two different "
+        "teachers for all the different student models",
+        "test_accuracy",
+        tuple(row.name for row in ROWS if row.model in STUDENTS),
+    ),
+    PublishedFigure(
+        "2",
+        "Loss with (left) and without (right) distillation for 3-layer-linear model",
+        "loss",
+        ("linear_3 from teacher_1", "linear_3 on labels"),
+    ),
+    PublishedFigure(
+        "3",
+        "Accuracy with (left) and without (right) distillation for 3-layer-linear model",
+        "accuracy",
+        ("linear_3 from teacher_1", "linear_3 on labels"),
+    ),
+)
+
+
+def rows(table: str) -> list[Row]:
+    """The accuracies that a table of `TABLES` prints. Table 4 repeats those on labels of table 3."""
+    if table == "4":
+        return [row for row in ROWS if row.table == "table 4" or (row.table == "table 3" and not row.teacher)]
+    return [row for row in ROWS if row.table == f"table {table}"]
 
 
 def published(model: str, teacher: str | None = None) -> Row | None:

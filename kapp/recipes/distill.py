@@ -5,8 +5,8 @@
 trains the teacher (or finds its finished run), the student on labels, and the student by distillation, and
 leaves a run folder with report.md. Ratusznik et al., table 4: linear_3 has 55.12% on labels and 58.37%
 distilled from deep_resnet, which has 91.54%, all on 40,000 images. All networks are trained alike. For a
-teacher that is trained in another way, give its run folder. With --dataset shapes --quick it takes less than
-three minutes on two CPU cores.
+teacher that is trained in another way, give its run folder. With --dataset shapes --scale small it takes
+less than three minutes on two CPU cores.
 """
 
 from collections.abc import Sequence
@@ -19,8 +19,9 @@ from kapp.data import Augmentation, Dataset, sources, validation_overlap
 from kapp.errors import ConfigError
 from kapp.fileio import checksum
 from kapp.models import keras_file
-from kapp.papers import ratusznik
+from kapp.papers import ratusznik, scales
 from kapp.papers.hparams import HParams
+from kapp.papers.scales import Scale
 from kapp.recipes import train
 from kapp.recipes.settings import (
     AugmentationFlags,
@@ -30,18 +31,18 @@ from kapp.recipes.settings import (
     NetworkOptions,
     OptionalFloat,
     OptionalInt,
+    OptionalInts,
     OutputOptions,
+    ScaleName,
     check_hparams,
     check_min,
     check_positive,
+    default_epochs,
     for_epochs,
-    paper_epochs,
     with_defaults,
 )
 from kapp.records import RunConfig
 from kapp.run_folder import Run, default_folder, is_finished
-
-QUICK = {"epochs": 12, "baseline_epochs": 12, "teacher_epochs": 7, "width": 0.125, "train_images": 4000}
 
 
 @dataclass(frozen=True)
@@ -75,8 +76,8 @@ class DistillationOptions:
 class TeacherFlags:
     """How to train a teacher of the registry that has no run yet."""
 
-    teacher_epochs: OptionalInt = None
-    """Default: as long as the paper."""
+    teacher_epochs: OptionalInts = None
+    """One number, or one for each teacher that is trained (default: as long as the paper)."""
     teacher_width: OptionalFloat = None
     """Default: --width."""
     teacher_seed: int = 0
@@ -93,17 +94,16 @@ class TeacherFlags:
 
 @dataclass(frozen=True)
 class TeacherOptions:
-    """`TeacherFlags` with the width filled in; epochs are None for the paper's, which each teacher has of
-    its own."""
+    """`TeacherFlags` with nothing left open."""
 
-    teacher_epochs: int | None
+    teacher_epochs: tuple[int, ...]  # of each teacher that isn't a file, in the order of --teacher
     teacher_width: float
     teacher_seed: int
 
 
 @dataclass(frozen=True)
 class Config:
-    """The settings of the command line. Those left open are the paper's."""
+    """The settings of the command line. Those left open are the paper's, or those of --scale."""
 
     teacher: tuple[str, ...] = ("deep_resnet",)
     """One or several: names of the registry, run folders, .keras files."""
@@ -120,9 +120,9 @@ class Config:
     """Epochs on labels (default: as long as the paper)."""
     seed: int = 0
     """Of the initial weights, dropout and the epoch plan. The split is the same for every seed."""
-    quick: bool = False
-    """Use a small width, few images and few epochs, where not set: minutes on two CPU cores, to see it
-    work."""
+    scale: ScaleName = "paper"
+    """What settings that are left out are. paper: the printed ones. short: about a tenth of the cost. small:
+    minutes on two CPU cores, to see it work (docs/reproduce.md)."""
     distillation: DistillationOptions = DistillationOptions()
     teacher_training: TeacherFlags = TeacherFlags()
     hparams: HParamFlags = HParamFlags()
@@ -162,24 +162,27 @@ class Config:
         self.resolved().check()
 
     def resolved(self) -> "Settings":
-        """The same with every default filled in, from the paper."""
-        config = with_defaults(self, QUICK) if self.quick else self
-        width = config.width or 1.0
+        """The same with every default filled in, from the paper or the scale."""
+        scale = scales.get(self.scale)
+        config = with_defaults(self, {"train_images": scale.train_images})
+        width = config.width or scale.width
         of_teacher = config.teacher_training
-        paper = ratusznik.hparams(
-            config.hparams.epochs or ratusznik.epochs(config.student, config.teacher[0])
+        epochs = config.hparams.epochs or scale.epochs(
+            "distilled", ratusznik.epochs(config.student, config.teacher[0])
         )
+        paper = scale.ratusznik_hparams(epochs)
         return Settings(
             teacher=config.teacher,
             student=config.student,
             dataset=config.dataset,
             width=width,
             baseline=config.baseline,
-            baseline_epochs=config.baseline_epochs or ratusznik.epochs(config.student),
+            baseline_epochs=config.baseline_epochs
+            or scale.epochs("student", ratusznik.epochs(config.student)),
             seed=config.seed,
             distillation=config.distillation,
             teacher_training=TeacherOptions(
-                of_teacher.teacher_epochs, of_teacher.teacher_width or width, of_teacher.teacher_seed
+                self._teacher_epochs(scale), of_teacher.teacher_width or width, of_teacher.teacher_seed
             ),
             hparams=config.hparams.resolved(paper),
             augmentation=config.augmentation.resolved(ratusznik.CROP_PADDING),
@@ -187,6 +190,19 @@ class Config:
             compute=config.compute,
             output=config.output,
         )
+
+    def _teacher_epochs(self, scale: Scale) -> tuple[int, ...]:
+        """The epochs of each teacher that is trained."""
+        names = [teacher for teacher in self.teacher if not is_file(teacher)]
+        epochs = self.teacher_training.teacher_epochs or ()
+        if len(epochs) == 1:
+            return epochs * len(names)
+        if epochs and len(epochs) != len(names):
+            raise ConfigError(
+                f"--teacher-epochs has {len(epochs)} values for {len(names)} teachers that are trained: give "
+                "one number, or one for each of them."
+            )
+        return epochs or tuple(default_epochs(scale, name) for name in names)
 
 
 @dataclass(frozen=True)
@@ -230,6 +246,17 @@ class Settings:
         checksums = tuple(checksum(keras_file.path(file)) for file in self.teacher_files)
         return RunConfig("distill", cli.backend(), dataset.checksum, cli.as_json(self), checksums)
 
+    def folder(self, dataset: Dataset) -> Path:
+        """The run folder."""
+        names = [*self.teacher_names, self.student, self.dataset]
+        return self.output.out or default_folder(self.run_config(dataset), names)
+
+    @property
+    def needed_runs(self) -> list[train.Settings]:
+        """The runs that must be finished before this one starts: the teachers and the baseline."""
+        teachers = [self.teacher_settings(teacher) for teacher in self.teacher if not is_file(teacher)]
+        return [*teachers, *([self.baseline_settings()] if self.baseline else [])]
+
     def baseline_settings(self) -> train.Settings:
         """How to train the student on labels."""
         return self._supervised(self.student, self.baseline_epochs, self.width, self.seed)
@@ -237,7 +264,8 @@ class Settings:
     def teacher_settings(self, teacher: str) -> train.Settings:
         """How to train `teacher`, a network of the registry."""
         options = self.teacher_training
-        epochs = options.teacher_epochs or paper_epochs(teacher)
+        trained = [name for name in self.teacher if not is_file(name)]
+        epochs = options.teacher_epochs[trained.index(teacher)]
         return self._supervised(teacher, epochs, options.teacher_width, options.teacher_seed)
 
     def _supervised(self, model: str, epochs: int, width: float, seed: int) -> train.Settings:
@@ -279,8 +307,7 @@ def run(settings: Settings, stop_epoch: int | None = None) -> Run:
     """
     hparams, names = settings.hparams, settings.teacher_names
     dataset = settings.data.load(settings.dataset, hparams.batch_size)
-    config = settings.run_config(dataset)
-    folder = settings.output.out or default_folder(config, [*names, settings.student, settings.dataset])
+    config, folder = settings.run_config(dataset), settings.folder(dataset)
     if settings.output.overwrite or not is_finished(folder, config):
         check_teachers(settings, dataset)
     with Run.open(folder, config, settings.output.overwrite) as run:

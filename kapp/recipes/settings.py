@@ -20,8 +20,9 @@ from kapp import cli, cluster, data, distributed, models
 from kapp.data import Augmentation, Dataset, sources
 from kapp.errors import ConfigError
 from kapp.models.code_variants import REWRITES
-from kapp.papers import hu, ratusznik
+from kapp.papers import hu, ratusznik, scales
 from kapp.papers.hparams import HParams
+from kapp.papers.scales import Kind, Scale
 
 Config = TypeVar("Config")
 
@@ -36,6 +37,9 @@ OptionalFloat = Annotated[float | None, _optional("FLOAT")]
 OptionalStr = Annotated[str | None, _optional("STR")]
 OptionalFolder = Annotated[Path | None, _optional("FOLDER")]
 OptionalFile = Annotated[Path | None, _optional("FILE")]
+OptionalInts = Annotated[tuple[int, ...] | None, _optional("[INT [INT ...]]")]
+OptionalFloats = Annotated[tuple[float, ...] | None, _optional("[FLOAT [FLOAT ...]]")]
+ScaleName = Literal["paper", "short", "small"]
 Optimizer = Literal["adam", "adamw", "sgd"]
 Schedule = Literal["constant", "cosine", "multistep"]
 CodeVariant = Literal[
@@ -59,10 +63,10 @@ class HParamFlags:
     weight_decay: OptionalFloat = None
     """On kernels: an L2 penalty in the gradient with sgd, decoupled with adam and adamw."""
     schedule: Annotated[Schedule | None, _optional("{constant,cosine,multistep}")] = None
-    milestones: Annotated[tuple[int, ...] | None, _optional("[INT [INT ...]]")] = None
+    milestones: OptionalInts = None
     """With the multistep schedule: epochs after which the rate falls to a tenth (default: 4/7, 5/7 and 6/7 of
     all, as 200, 250 and 300 of 350)."""
-    rates: Annotated[tuple[float, ...] | None, _optional("[FLOAT [FLOAT ...]]")] = None
+    rates: OptionalFloats = None
     """With the multistep schedule: the rates themselves, one more than milestones; replaces
     --learning-rate."""
     warmup_epochs: OptionalInt = None
@@ -84,11 +88,10 @@ class HParamFlags:
     def resolved(self, paper: HParams) -> HParams:
         """All hyperparameters: these flags, and `paper`'s where they are left open."""
         chosen = {name: value for name, value in asdict(self).items() if value is not None}
-        defaults = asdict(paper)
-        if chosen.get("schedule", paper.schedule) == "multistep":
+        schedule = chosen.get("schedule", paper.schedule)
+        defaults = asdict(scales.change(paper, {"schedule": schedule}))
+        if schedule == "multistep":
             defaults["milestones"] = hu.milestones(chosen.get("epochs", paper.epochs))
-        else:
-            defaults["milestones"] = ()
         if self.rates:
             defaults["learning_rate"] = self.rates[0]
         return HParams(**{**defaults, **chosen})
@@ -423,12 +426,12 @@ class ClusterOptions:
         return cluster.connect(self.scheduler, tls, self.workers, folder)
 
 
-def paper_hparams(model: str | None, epochs: int, code_variants: tuple[str, ...] = ()) -> HParams:
-    """How its paper trains `model` on labels for `epochs`; as Ratusznik et al. for a network of the user's
-    own."""
-    if _is_of_hu(model):
-        return hu.hparams(epochs, code_variants)
-    return ratusznik.hparams(epochs)
+def default_hparams(
+    scale: Scale, model: str | None, epochs: int, code_variants: tuple[str, ...] = ()
+) -> HParams:
+    """How `model` is trained on labels for `epochs` at `scale`; as those of Ratusznik et al. for a network of
+    the user's own."""
+    return scale.hu_hparams(epochs, code_variants) if _is_of_hu(model) else scale.ratusznik_hparams(epochs)
 
 
 def paper_crop_padding(model: str | None) -> int:
@@ -436,9 +439,16 @@ def paper_crop_padding(model: str | None) -> int:
     return hu.CROP_PADDING if _is_of_hu(model) else ratusznik.CROP_PADDING
 
 
-def paper_epochs(model: str) -> int:
-    """The number of epochs for which its paper trains `model` on labels."""
-    return hu.EPOCHS if _is_of_hu(model) else ratusznik.epochs(model)
+def default_epochs(scale: Scale, model: str, kind: Kind | None = None) -> int:
+    """The number of epochs for which `model` is trained on labels at `scale`.
+
+    Args:
+        kind: of the training (default: that of the network).
+    """
+    if _is_of_hu(model):
+        return scale.epochs(kind or "all_cnn", hu.EPOCHS)
+    own: Kind = "teacher" if model in ratusznik.TEACHERS else "student"
+    return scale.epochs(kind or own, ratusznik.epochs(model))
 
 
 def for_epochs(hparams: HParams, epochs: int) -> HParams:

@@ -6,7 +6,7 @@ searches what no flag fixes, with KerasTuner, as Urban et al. 2016 did. The firs
 distill or transfer.
 Trials are scored on validation images. The best trial alone is scored on test images, once.
 It leaves sweeps/NAME/ with report.md, best.json (settings for the recipe's --config), and a run folder per
-trial. `sweep train --dataset shapes --quick` takes a few minutes on two CPU cores.
+trial. `sweep train --dataset shapes --scale small` takes a few minutes on two CPU cores.
 """
 
 import sys
@@ -32,7 +32,7 @@ from kapp.tuning import search_space, trials
 from kapp.tuning.oracle import FACTOR, Oracle, check_installed
 from kapp.tuning.search import Search, TrialResult
 
-TRIALS, QUICK_TRIALS = 30, 6
+TRIALS, SMALL_TRIALS = 30, 6
 # Searched by default, where the network and the training have such a value.
 SEARCHED = {
     "train": "learning_rate momentum weight_decay dropout".split(),
@@ -52,7 +52,7 @@ class SweepSettings:
     tuner: Literal["random", "bayesian", "hyperband"] = "bayesian"
     """How KerasTuner proposes trials. hyperband trains many for a few epochs and continues the best."""
     trials: OptionalInt = None
-    """How many trials (default: 30; of hyperband: as many as its brackets have)."""
+    """How many trials (default: 30; with --scale small: 6; of hyperband: as many as its brackets have)."""
     search: OptionalStrs = None
     """What to search, of learning_rate, momentum, weight_decay, dropout, label_weight, temperature, layers,
     widths, probe_learning_rate, finetune_learning_rate (default: what the recipe and its network have, but
@@ -193,7 +193,7 @@ def main(config: Config, arguments: Sequence[str] = ()) -> None:
     options, plan = config.sweep, make_plan(config, arguments)
     count = options.trials
     if count is None and options.tuner != "hyperband":
-        count = QUICK_TRIALS if config.recipe.quick else TRIALS
+        count = SMALL_TRIALS if config.recipe.scale == "small" else TRIALS
     with Sweep.open(plan.folder, plan.config, config.recipe.output.overwrite) as sweep:
         is_complete, best = sweep.is_complete(count), best_trial(sweep.trials())
         if is_complete:

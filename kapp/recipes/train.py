@@ -5,14 +5,16 @@
 leaves runs/train-linear_3-cifar10-s0-.../ with result.json, model.keras and report.md. Published test
 accuracy: 55.12% for linear_3 after 75 epochs on 40,000 images (Ratusznik et al., table 3), 83.28% for
 all_cnn_c after 350 epochs on 49,000 images (Hu 2018, table 3, from code that differs from its text).
-With --dataset shapes --quick it takes less than a minute on two CPU cores.
+With --dataset shapes --scale small it takes less than a minute on two CPU cores.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 from kapp import cli, distributed
 from kapp.data import Augmentation, Dataset, sources
+from kapp.papers import scales
 from kapp.papers.hparams import HParams
 from kapp.recipes.settings import (
     AugmentationFlags,
@@ -22,22 +24,21 @@ from kapp.recipes.settings import (
     NetworkFlags,
     NetworkOptions,
     OutputOptions,
+    ScaleName,
     check_hparams,
     check_min,
+    default_epochs,
+    default_hparams,
     paper_crop_padding,
-    paper_epochs,
-    paper_hparams,
     with_defaults,
 )
 from kapp.records import RunConfig
 from kapp.run_folder import Run, default_folder
 
-QUICK = {"epochs": 6, "width": 0.125, "train_images": 4000}
-
 
 @dataclass(frozen=True)
 class Config:
-    """The settings of the command line. Those left open are the paper's."""
+    """The settings of the command line. Those left open are the paper's, or those of --scale."""
 
     model: str = "linear_3"
     """A network of the registry (python -m kapp.models), or a notation such as 512fc^2-10fc."""
@@ -46,9 +47,9 @@ class Config:
     shapes:far; tfds:NAME; npz:PATH; folder:PATH[@SIZE]."""
     seed: int = 0
     """Of the initial weights, dropout and the epoch plan. The split is the same for every seed."""
-    quick: bool = False
-    """Use a small width, few images and few epochs, where not set: minutes on two CPU cores, to see it
-    work."""
+    scale: ScaleName = "paper"
+    """What settings that are left out are. paper: the printed ones. short: about a tenth of the cost. small:
+    minutes on two CPU cores, to see it work (docs/reproduce.md)."""
     hparams: HParamFlags = HParamFlags()
     augmentation: AugmentationFlags = AugmentationFlags()
     data: DataOptions = DataOptions()
@@ -73,11 +74,11 @@ class Config:
         self.resolved().check()
 
     def resolved(self) -> "Settings":
-        """The same with every default filled in, from the paper."""
-        config = with_defaults(self, QUICK) if self.quick else self
-        paper = paper_hparams(
-            self.model, config.hparams.epochs or paper_epochs(self.model), self.network.code_variants
-        )
+        """The same with every default filled in, from the paper or the scale."""
+        scale = scales.get(self.scale)
+        config = with_defaults(self, {"train_images": scale.train_images})
+        epochs = config.hparams.epochs or default_epochs(scale, self.model)
+        paper = default_hparams(scale, self.model, epochs, self.network.code_variants)
         return Settings(
             model=config.model,
             dataset=config.dataset,
@@ -85,7 +86,7 @@ class Config:
             hparams=config.hparams.resolved(paper),
             augmentation=config.augmentation.resolved(paper_crop_padding(self.model)),
             data=config.data,
-            network=config.network.resolved(),
+            network=config.network.resolved(scale.width),
             compute=config.compute,
             output=config.output,
         )
@@ -116,6 +117,10 @@ class Settings:
         """The content of the run's config.json."""
         return RunConfig("train", cli.backend(), dataset.checksum, cli.as_json(self))
 
+    def folder(self, dataset: Dataset) -> Path:
+        """The run folder."""
+        return self.output.out or default_folder(self.run_config(dataset), [self.model, self.dataset])
+
 
 def main(config: Config) -> Run:
     return run(config.resolved())
@@ -135,8 +140,7 @@ def run(settings: Settings, stop_epoch: int | None = None) -> Run:
     settings.compute.join()
     dataset = settings.data.load(settings.dataset, hparams.batch_size)
     config = settings.run_config(dataset)
-    folder = settings.output.out or default_folder(config, [settings.model, settings.dataset])
-    with Run.open(folder, config, settings.output.overwrite) as run:
+    with Run.open(settings.folder(dataset), config, settings.output.overwrite) as run:
         if run.is_finished:
             print(f"{settings.model}: already complete, skipping", flush=True)
         else:

@@ -21,7 +21,7 @@ from kapp.data.validation_overlap import Overlap
 from kapp.errors import ConfigError
 from kapp.fileio import checksum
 from kapp.models import keras_file
-from kapp.papers import hu
+from kapp.papers import hu, scales
 from kapp.papers.hparams import HParams
 from kapp.recipes import train
 from kapp.recipes.settings import (
@@ -32,30 +32,22 @@ from kapp.recipes.settings import (
     NetworkFlags,
     NetworkOptions,
     OptionalFloat,
+    OptionalFloats,
     OptionalInt,
     OptionalStr,
     OutputOptions,
+    ScaleName,
     check_hparams,
     check_min,
     check_positive,
+    default_epochs,
+    default_hparams,
     for_epochs,
     paper_crop_padding,
-    paper_epochs,
-    paper_hparams,
     with_defaults,
 )
 from kapp.records import RunConfig, RunResult
 from kapp.run_folder import Run, default_folder, file_name
-
-QUICK = {
-    "epochs": 10,
-    "probe_epochs": 20,
-    "scratch_epochs": 16,
-    "source_epochs": 6,
-    "source_images": 4000,
-    "train_images": 800,
-    "width": 0.125,
-}
 
 
 @dataclass(frozen=True)
@@ -66,6 +58,10 @@ class SourceFlags:
     """Default: as long as its paper."""
     source_images: OptionalInt = None
     """Train on that many images of the source at most."""
+    source_validation_images: OptionalInt = None
+    """Training images of the source held out to select its best network (default: a fifth)."""
+    source_rates: OptionalFloats = None
+    """With the multistep schedule: the learning rates of the source's training (default: as --rates)."""
     source_seed: int = 0
     """Transfers of all seeds share this source."""
 
@@ -74,7 +70,8 @@ class SourceFlags:
         ConfigError: a number out of range.
         """
         check_min(self, 1, "source_epochs", "source_images")
-        check_min(self, 0, "source_seed")
+        check_min(self, 0, "source_seed", "source_validation_images")
+        check_positive(self, "source_rates")
 
 
 @dataclass(frozen=True)
@@ -115,7 +112,7 @@ class Phases:
 
 @dataclass(frozen=True)
 class Config:
-    """The settings of the command line. Those left open are the paper's."""
+    """The settings of the command line. Those left open are the paper's, or those of --scale."""
 
     model: OptionalStr = None
     """A network of the registry (python -m kapp.models), or a notation (default: the source run's, or
@@ -131,9 +128,9 @@ class Config:
     """Epochs from scratch (default: as long as its paper)."""
     seed: int = 0
     """Of the initial weights, dropout and the epoch plan. The split is the same for every seed."""
-    quick: bool = False
-    """Use a small width, few images and few epochs, where not set: minutes on two CPU cores, to see it
-    work."""
+    scale: ScaleName = "paper"
+    """What settings that are left out are. paper: the printed ones. short: about a tenth of the cost. small:
+    minutes on two CPU cores, to see it work (docs/reproduce.md)."""
     source_training: SourceFlags = SourceFlags()
     phases: PhaseFlags = PhaseFlags()
     hparams: HParamFlags = HParamFlags()
@@ -182,29 +179,33 @@ class Config:
             )
 
     def resolved(self) -> "Settings":
-        """The same with every default filled in, from the paper and from the source's run."""
-        config = with_defaults(self, QUICK) if self.quick else self
+        """The same with every default filled in, from the paper or the scale, and from the source's run."""
+        scale = scales.get(self.scale)
+        images = {"train_images": scale.target_images, "source_images": scale.train_images}
+        config = with_defaults(self, images)
         source = source_result(self.source)
         model = config.model or (source.model if source else None)
         if model is None and source_file(self.source) is None:
             model = "all_cnn_c"
-        width = source_width(self.source) if source else 1.0
-        paper = paper_hparams(model, config.hparams.epochs or hu.PHASE_EPOCHS, config.network.code_variants)
-        hparams = config.hparams.resolved(paper)
-        epochs = paper_epochs(model) if model else None
+        width = source_width(self.source) if source else scale.width
+        source_epochs = config.source_training.source_epochs
+        scratch_epochs = config.scratch_epochs
+        if model is not None:
+            source_epochs = source_epochs or default_epochs(scale, model)
+            scratch_epochs = scratch_epochs or default_epochs(scale, model, "scratch")
+        epochs = config.hparams.epochs or scale.epochs("fine_tuning", hu.PHASE_EPOCHS)
+        hparams = config.hparams.resolved(default_hparams(scale, model, epochs, config.network.code_variants))
         return Settings(
             model=model,
             source=config.source,
             target=config.target,
             scratch_baseline=config.scratch_baseline,
-            scratch_epochs=config.scratch_epochs or epochs,
+            scratch_epochs=scratch_epochs,
             seed=config.seed,
-            source_training=replace(
-                config.source_training, source_epochs=config.source_training.source_epochs or epochs
-            ),
+            source_training=replace(config.source_training, source_epochs=source_epochs),
             phases=Phases(
                 config.phases.head,
-                config.phases.probe_epochs or hu.PHASE_EPOCHS,
+                config.phases.probe_epochs or scale.epochs("linear_probe", hu.PHASE_EPOCHS),
                 config.phases.probe_learning_rate or hparams.learning_rate,
                 config.phases.probe_crop_padding,
                 config.phases.finetune_learning_rate or hparams.learning_rate,
@@ -242,6 +243,8 @@ class Settings:
         ConfigError: settings that don't go together.
         """
         check_hparams(self.hparams)
+        for settings in self.needed_runs:
+            settings.check()
         self.data.check_batch_size(self.hparams.batch_size)
 
     @property
@@ -269,11 +272,30 @@ class Settings:
         sha256 = checksum(keras_file.path(source))
         return RunConfig("transfer", cli.backend(), dataset.checksum, cli.as_json(self), source_sha256=sha256)
 
+    def folder(self, dataset: Dataset, source: Path) -> Path:
+        """The run folder of a transfer from the network in `source`."""
+        names = [self.model or self.source_name, self.source_name, self.target[0]]
+        return self.output.out or default_folder(self.run_config(dataset, source), names)
+
+    @property
+    def needed_runs(self) -> list[train.Settings]:
+        """The runs that must be finished before this one starts: of the source, and from scratch."""
+        source = [self.source_settings()] if source_file(self.source) is None else []
+        return [*source, *([self.scratch_settings()] if self.scratch_baseline and self.model else [])]
+
     def source_settings(self) -> train.Settings:
         """How to train the network on a source that is a data set."""
         options = self.source_training
-        data = replace(self.data, train_images=options.source_images, validation_images=None)
-        return self._supervised(self.source, options.source_epochs, data, options.source_seed)
+        data = replace(
+            self.data,
+            train_images=options.source_images,
+            validation_images=options.source_validation_images,
+        )
+        settings = self._supervised(self.source, options.source_epochs, data, options.source_seed)
+        rates = options.source_rates
+        if not rates:
+            return settings
+        return replace(settings, hparams=replace(settings.hparams, rates=rates, learning_rate=rates[0]))
 
     def scratch_settings(self) -> train.Settings:
         """How to train the network on the target from scratch."""
@@ -357,19 +379,20 @@ def find_or_train_source(settings: Settings) -> Path:
 
 def transfer(settings: Settings, dataset: Dataset, source: Path, stop_epoch: int | None = None) -> list[Run]:
     """The runs from scratch (where wanted), of the linear probe and of fine-tuning, on one target."""
-    config, target = settings.run_config(dataset, source), settings.target[0]
-    names = [settings.model or settings.source_name, settings.source_name, target]
-    folder, overwrite = settings.output.out or default_folder(config, names), settings.output.overwrite
+    config = settings.run_config(dataset, source)
+    folder, overwrite = settings.folder(dataset, source), settings.output.overwrite
     with Run.open(folder, config, overwrite) as run, Run.open(run.linear_probe, config, overwrite) as probe:
         overlap = validation_overlap.count_source(source, dataset)
-        warning = validation_overlap.warning("source", names[1:2], overlap, len(dataset.validation))
+        warning = validation_overlap.warning(
+            "source", [settings.source_name], overlap, len(dataset.validation)
+        )
         if warning and stop_epoch is None and not run.is_finished:
             print(warning, flush=True)
         scratch = None
         if settings.scratch_baseline and settings.model:
             scratch = train.run(settings.scratch_settings())
         if run.is_finished:
-            print(f"{names[0]}: already complete, skipping", flush=True)
+            print(f"{settings.model or settings.source_name}: already complete, skipping", flush=True)
         else:
             if not probe.is_finished:
                 train_linear_probe(settings, dataset, source, probe, overlap, stop_epoch)

@@ -22,7 +22,7 @@ from kapp.run_folder import Run
 from kapp.sweep_folder import Sweep, best_trial
 
 COLUMNS = 3  # of panels
-NOT_SHOWN = ("out", "overwrite", "quick", "baseline", "baseline_epochs", "scratch_baseline", "scratch_epochs")
+NOT_SHOWN = ("out", "overwrite", "baseline", "baseline_epochs", "scratch_baseline", "scratch_epochs")
 TEACHER_SETTINGS = ("teacher_width", "teacher_epochs", "teacher_seed")  # of a teacher that the sweep trains
 
 

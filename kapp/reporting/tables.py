@@ -205,7 +205,7 @@ def format_value(value: Any) -> str:
 def _row(run: Run) -> dict[str, Any]:
     values = merged(run)
     # Lists as text, to group rows by.
-    for name in ("code_variants", "milestones", "rates"):
+    for name in ("code_variants", "milestones", "rates", "teacher_epochs"):
         values[name] = format_value(values.get(name))
     for name in ("teachers", "teacher"):  # names of networks; as in --teacher: names, runs or files
         values[name] = "+".join(values.get(name) or [])

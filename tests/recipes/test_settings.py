@@ -107,7 +107,7 @@ def test_a_warmup_is_a_fraction_of_each_training():
         (train, "--model all_cnn_c --pooling-norm inf"),
         (train, "--model base_c --pooling-norm 2.5 --code-variants corner schedule"),
         (train, "--model all_cnn_c --rates 0.1 0.05 0.01 0.005 --validation-images 0 --validate-every 4000"),
-        (distill, "--teacher teacher_1 conv_1 --distillation-loss kl --no-flip --quick"),
+        (distill, "--teacher teacher_1 conv_1 --distillation-loss kl --no-flip --scale small"),
         (transfer, "--target shapes:near shapes:far --source shapes --head mlp --no-scratch-baseline"),
     ],
 )
@@ -119,8 +119,8 @@ def test_config_json_holds_every_setting(recipe, flags, tmp_path):
     assert config.resolved() == settings
 
 
-def test_quick_fills_in_only_what_is_left_open():
-    settings = resolve(train, "--quick --epochs 3")
+def test_a_scale_fills_in_only_what_is_left_open():
+    settings = resolve(train, "--scale small --epochs 3")
     assert (settings.hparams.epochs, settings.network.width, settings.data.train_images) == (3, 0.125, 4000)
 
 
