@@ -135,6 +135,25 @@ def smallest_detectable_difference(discordant: int, images: int, alpha: float = 
     return (discordant - 2 * fewer) / images if fewer >= 0 else math.inf
 
 
+def mean_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
+    """Returns Student's t interval of the mean of runs that differ in their seed.
+
+    Args:
+        values: accuracies, one per seed; at least two.
+        confidence: the interval's confidence level.
+
+    Example:
+
+    >>> [round(end, 3) for end in mean_interval([0.61, 0.62, 0.63])]
+    [0.595, 0.645]
+    """
+    from scipy.stats import t
+
+    mean, error = np.mean(values), np.std(values, ddof=1) / math.sqrt(len(values))
+    reach = t.ppf((1 + confidence) / 2, len(values) - 1) * error
+    return float(mean - reach), float(mean + reach)
+
+
 def compare_seeds(first: Sequence[float], second: Sequence[float]) -> SeedComparison:
     """Returns the paired t-test of two kinds of training, each run with the same seeds.
 

@@ -58,6 +58,16 @@ class Row:
         """A name that no other row of the paper has."""
         return f"{self.model} {self.trained_on}"
 
+    @property
+    def compared_with(self) -> str | None:
+        """The name of the row that the paper compares this one with: with pooling, or from scratch."""
+        if self.table == "table 3":
+            family, _, form = self.model.rpartition("_")
+            return None if family == "base" else f"base_{form} on labels"
+        if self.phase == "scratch":
+            return None
+        return f"{self.model} {PHASES['scratch']}, {self.dataset.removeprefix('cifar100:')}"
+
 
 _FROM_0_025 = (0.025, 0.01, 0.005, 0.001)
 _FROM_0_1 = (0.1, 0.05, 0.01, 0.001)
@@ -108,6 +118,11 @@ FIGURES = (
 def rows(table: str) -> list[Row]:
     """The accuracies that a table of `TABLES` prints."""
     return [row for row in ROWS if row.table == f"table {table}"]
+
+
+def validation_images(count: int) -> int:
+    """How many of `count` training images are held out: 1,000 of 50,000 (section 3.1)."""
+    return max(1, round(count * VALIDATION / (TRAIN + VALIDATION)))
 
 
 def models() -> list[str]:

@@ -35,6 +35,11 @@ class Row:
         """A name that no other row of the paper has."""
         return f"{self.model} {self.trained_on}"
 
+    @property
+    def compared_with(self) -> str | None:
+        """The name of the row that the paper compares a distilled student with."""
+        return f"{self.model} on labels" if self.teacher else None
+
 
 ROWS = (
     Row("table 3", "conv_1", None, 0.7427, 75),
@@ -89,10 +94,15 @@ FIGURES = (
 
 
 def rows(table: str) -> list[Row]:
-    """The accuracies that a table of `TABLES` prints. Table 4 repeats those on labels of table 3."""
-    if table == "4":
-        return [row for row in ROWS if row.table == "table 4" or (row.table == "table 3" and not row.teacher)]
-    return [row for row in ROWS if row.table == f"table {table}"]
+    """The accuracies that a table of `TABLES` prints, each student on labels and then distilled. Table 4
+    repeats those on labels of table 3."""
+    printed = [
+        row
+        for row in ROWS
+        if row.table == f"table {table}" or (table == "4" and row.table == "table 3" and not row.teacher)
+    ]
+    models = list(dict.fromkeys(row.model for row in printed))
+    return sorted(printed, key=lambda row: models.index(row.model))
 
 
 def published(model: str, teacher: str | None = None) -> Row | None:

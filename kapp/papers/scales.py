@@ -1,6 +1,6 @@
 """Scales: the papers' training, or a cheaper one. What each changes, as data."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
@@ -69,22 +69,28 @@ class Scale:
         warmup = min(printed.epochs - 1, max(1, round(self.warmup * printed.epochs))) if self.warmup else 0
         return change(printed, {**changes, "warmup_epochs": warmup})
 
-    def changes(self) -> list[str]:
-        """Returns what the scale changes, a line each."""
+    def changes(self, kinds: Collection[Kind]) -> list[str]:
+        """Returns what the scale changes for trainings of `kinds`, a line each."""
         lines = []
         if self.width != 1:
             lines += [f"width {self.width:g}: every layer has that fraction of its filters or units"]
         if self.train_images:
             lines += [f"at most {self.train_images:,} training images"]
-        if self.target_images:
+        if self.target_images and "fine_tuning" in kinds:
             lines += [f"at most {self.target_images:,} training images of the target of a transfer"]
         lines += [
             f"epochs, {KINDS[kind]}: the paper's divided by {number:g}"
             for kind, number in self.divided_epochs.items()
+            if kind in kinds
         ]
-        lines += [f"epochs, {KINDS[kind]}: {number}" for kind, number in self.fixed_epochs.items()]
-        for paper, hparams in (("Ratusznik et al.", self.ratusznik), ("Hu 2018", self.hu)):
-            if hparams:
+        lines += [
+            f"epochs, {KINDS[kind]}: {number}" for kind, number in self.fixed_epochs.items() if kind in kinds
+        ]
+        for paper, kind, hparams in (
+            ("Ratusznik et al.", "student", self.ratusznik),
+            ("Hu 2018", "all_cnn", self.hu),
+        ):
+            if hparams and kind in kinds:
                 words = [f"{name.replace('_', ' ')} {value}" for name, value in hparams.items()]
                 warmup = f", warm-up over {self.warmup:.0%} of the epochs" if self.warmup else ""
                 lines += [f"networks of {paper}: {', '.join(words)}{warmup}"]

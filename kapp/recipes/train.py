@@ -113,6 +113,11 @@ class Settings:
         check_hparams(self.hparams)
         self.data.check_batch_size(self.hparams.batch_size)
 
+    @property
+    def needed_runs(self) -> list["Settings"]:
+        """The runs that must be finished before this one starts: none."""
+        return []
+
     def run_config(self, dataset: Dataset) -> RunConfig:
         """The content of the run's config.json."""
         return RunConfig("train", cli.backend(), dataset.checksum, cli.as_json(self))

@@ -1,10 +1,12 @@
 """What may be concluded from the difference of two models, in sentences."""
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 
 from kapp.metrics import significance
+from kapp.metrics.significance import SeedComparison
 from kapp.records import Comparison
 from kapp.reporting.tables import percent, points
 from kapp.run_folder import Run
@@ -27,6 +29,28 @@ def compare_runs(run: Run, baseline: Run) -> Comparison | None:
     if not np.array_equal(first.test_samples, second.test_samples):
         return None
     return significance.compare(first.test_classes, second.test_classes, first.test_labels)
+
+
+def compare_common_seeds(
+    runs: Mapping[int, Run], baseline: Mapping[int, Run]
+) -> tuple[Comparison | SeedComparison | None, float]:
+    """Returns the paired comparison of two experiments, and the smallest difference that it could detect.
+
+    With one common seed it is over the test images, with several over the seeds.
+
+    Args:
+        runs, baseline: finished runs by seed, with at least one common seed.
+
+    Returns:
+        The comparison, None where `compare_runs` has none; and a fraction, infinity where there is none.
+    """
+    seeds = [seed for seed in runs if seed in baseline]
+    if len(seeds) > 1:
+        accuracies = [[each[seed].result.test_accuracy for seed in seeds] for each in (runs, baseline)]
+        over_seeds = significance.compare_seeds(*accuracies)
+        return over_seeds, (over_seeds.interval[1] - over_seeds.interval[0]) / 2
+    images = compare_runs(runs[seeds[0]], baseline[seeds[0]])
+    return images, smallest_detectable(images) if images else math.inf
 
 
 def describe(comparison: Comparison, first: str, second: str) -> str:
@@ -57,6 +81,11 @@ def smallest_detectable(comparison: Comparison) -> float:
     """Returns the smallest difference that the images of `comparison` could have detected, a fraction."""
     discordant = comparison.only_first + comparison.only_second
     return significance.smallest_detectable_difference(discordant, comparison.images)
+
+
+def format_smallest(smallest: float) -> str:
+    """Returns the smallest detectable difference for a table."""
+    return "none" if smallest == math.inf else f"{100 * smallest:.1f} points"
 
 
 def _smallest(comparison: Comparison) -> str:

@@ -51,7 +51,7 @@ def side_by_side(
         quantity: "loss" or "accuracy".
         has_validation: as for `curves`.
     """
-    figure = wide_figure(max(10, 4.2 * len(parts)))
+    figure = wide_figure(max(10, 4.2 * len(parts)) if len(parts) > 1 else 6)
     panels = figure.subplots(1, len(parts), sharey=quantity != "loss", squeeze=False)[0]
     for axes, (name, metrics) in zip(panels, parts):
         _lines(axes, metrics, quantity, has_validation)

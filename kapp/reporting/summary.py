@@ -1,6 +1,5 @@
 """The report on many runs: one page with its figures, its rows and a copy of the runs' results."""
 
-import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,8 +11,6 @@ import pandas as pd
 from kapp.errors import ConfigError
 from kapp.fileio import atomic_file, make_folder, write_text
 from kapp.metrics import significance
-from kapp.metrics.significance import SeedComparison
-from kapp.records import Comparison
 from kapp.reporting import differences, figures, run_report, tables
 from kapp.reporting.markdown import Block, Figure, Heading, Paragraph, Table, to_markdown
 from kapp.reporting.tables import format_value, points
@@ -66,12 +63,7 @@ def write(runs: Iterable[Run], out: Path, title: str = "Results", note: str = ""
     runs = list({run.folder.resolve(): run for run in runs if run.is_finished}.values())
     if not runs:
         raise ConfigError("no finished run to report on. Give run folders with a result.json.")
-    frame = tables.rows(run.folder for run in runs)
-    make_folder(out / "figures")
-    with atomic_file(out / "rows.csv") as partial:
-        frame.to_csv(partial, index=False)
-    for run in runs:
-        run.copy_results(out / "runs" / run.name)
+    frame = copy_runs(runs, out)
     matched = _matched(runs, frame)
     blocks = [
         Heading(title, 1),
@@ -93,6 +85,22 @@ def write(runs: Iterable[Run], out: Path, title: str = "Results", note: str = ""
         ),
     ]
     write_text(out / "README.md", to_markdown(blocks))
+
+
+def copy_runs(runs: Iterable[Run], out: Path) -> pd.DataFrame:
+    """Writes rows.csv and runs/, a copy of the results of finished `runs`; makes figures/.
+
+    Returns:
+        The rows, as `tables.rows`.
+    """
+    runs = list(runs)
+    frame = tables.rows(run.folder for run in runs)
+    make_folder(out / "figures")
+    with atomic_file(out / "rows.csv") as partial:
+        frame.to_csv(partial, index=False)
+    for run in runs:
+        run.copy_results(out / "runs" / run.name)
+    return frame
 
 
 def _overlaps(runs: Iterable[Run]) -> list[str]:
@@ -134,7 +142,7 @@ def _differences(matched: Sequence[Match]) -> list[Block]:
             continue
         baseline = "scratch" if match.row["phase"] == "fine_tuning" else "labels"
         name = f"{match.row['model']}: {match.row['trained_on']} compared with {baseline}"
-        found, smallest = _compare(match)
+        found, smallest = differences.compare_common_seeds(match.runs, match.baseline)
         if found is None:
             notes += [Paragraph(f"{name}: {differences.NO_TEST}")]
             continue
@@ -144,25 +152,12 @@ def _differences(matched: Sequence[Match]) -> list[Block]:
                 "seeds": len(match.common_seeds),
                 "difference (paired 95% interval)": points(found.difference, *found.interval),
                 "p": f"{found.p_value:.2g}",
-                "smallest detectable": "none" if smallest == math.inf else f"{100 * smallest:.1f} points",
+                "smallest detectable": differences.format_smallest(smallest),
             }
         ]
     if lines:
         notes = [Paragraph(DIFFERENCES_NOTE), *notes]
     return [Heading("Differences"), Table(lines), *notes] if notes else []
-
-
-def _compare(match: Match) -> tuple[Comparison | SeedComparison | None, float]:
-    """The paired comparison, None where impossible, and the smallest difference that it could detect."""
-    seeds = match.common_seeds
-    if len(seeds) > 1:
-        accuracies = [
-            [runs[seed].result.test_accuracy for seed in seeds] for runs in (match.runs, match.baseline)
-        ]
-        over_seeds = significance.compare_seeds(*accuracies)
-        return over_seeds, (over_seeds.interval[1] - over_seeds.interval[0]) / 2
-    images = differences.compare_runs(match.runs[seeds[0]], match.baseline[seeds[0]])
-    return images, differences.smallest_detectable(images) if images else math.inf
 
 
 def _bars(frame: pd.DataFrame, folder: Path) -> Iterator[Block]:
