@@ -5,10 +5,12 @@ import json
 import logging
 import math
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,6 +20,8 @@ from kapp.errors import ConfigError, KappError, unknown
 Config = TypeVar("Config")
 BROKEN_PIPE_STATUS = 128 + 13  # as if SIGPIPE had ended the process
 BACKENDS = ("tensorflow", "jax", "torch")
+# The recipe and the flags of this process; empty where it isn't a command.
+command_line: list[str] = []
 # Keys of config.json that are no settings.
 NOT_A_SETTING = ("recipe", "backend", "data_sha256", "teachers_sha256", "source_sha256")
 
@@ -35,6 +39,8 @@ def run(config_type: type[Config], main: Callable[[Config], Any], arguments: Seq
         arguments: the words of the command line; `sys.argv[1:]` by default.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
+    recipe = _module_name(config_type).rpartition(".")[2] + getattr(config_type, "word", "")
+    command_line[:] = [*recipe.split(), *arguments]
     try:
         with exit_on_broken_pipe():
             config = parse(config_type, arguments)
@@ -68,15 +74,35 @@ def parse(config_type: type[Config], arguments: Sequence[str]) -> Config:
         # As flags, so that they are checked as flags are; the last of two equal flags counts.
         defaults = _flags(config_type, Path(arguments[at + 1]))
         arguments = [*defaults, *arguments[:at], *arguments[at + 2 :]]
-    module = sys.modules[config_type.__module__]
-    name = module.__spec__.name if module.__spec__ else module.__name__
     return tyro.cli(
         config_type,
-        prog=f"python -m {name}" + getattr(config_type, "word", ""),
+        prog=f"python -m {_module_name(config_type)}" + getattr(config_type, "word", ""),
         args=arguments,
-        description=module.__doc__,
+        description=sys.modules[config_type.__module__].__doc__,
         config=(tyro.conf.OmitArgPrefixes,),  # a setting's flag is its name, in whichever record it stands
     )
+
+
+def _module_name(config_type: type) -> str:
+    """The name of the module of `config_type`, also where it runs as __main__."""
+    module = sys.modules[config_type.__module__]
+    return module.__spec__.name if module.__spec__ else module.__name__
+
+
+def shorter_command() -> str | None:
+    """This process's command with --scale short; None where that changes nothing, as with --epochs, or where
+    the scale is smaller already."""
+    words = [part for word in command_line for part in word.split("=", 1)]
+    flags = {name: value for name, value in pairwise([*words, ""]) if name.startswith("--")}
+    scale = flags.get("--scale", "short" if words[:1] == ["reproduce"] else "paper")
+    if not words or scale != "paper" or flags.keys() & {"--config", "--epochs"}:
+        return None
+    kept, skip = [], False
+    for word in command_line:
+        if not skip and not word.startswith("--scale"):
+            kept += [word]
+        skip = word == "--scale"
+    return shlex.join(["kapp", *kept, "--scale", "short"])
 
 
 def flatten(config: Any) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from kapp.callbacks.constant_output import StopOnConstantOutput
 from kapp.callbacks.load_teacher_logits import LoadTeacherLogits
+from kapp.callbacks.long_training import LongTraining
 from kapp.callbacks.metrics_csv import MetricsCSV
 from kapp.callbacks.non_finite_loss import StopOnNonFiniteLoss
 from kapp.callbacks.progress import Progress
@@ -10,6 +11,7 @@ from kapp.callbacks.throughput import Throughput
 
 __all__ = [
     "LoadTeacherLogits",
+    "LongTraining",
     "MetricsCSV",
     "Progress",
     "ResumeCheckpoint",

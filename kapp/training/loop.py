@@ -11,6 +11,7 @@ import numpy as np
 
 from kapp import distributed
 from kapp.callbacks import (
+    LongTraining,
     MetricsCSV,
     Progress,
     ResumeCheckpoint,
@@ -132,6 +133,7 @@ def fit(
     ]
     if distributed.is_primary():
         callbacks += [
+            LongTraining(validations, steps, batch_size, learner.network.name),
             MetricsCSV(run, epochs_per_row),
             Progress(validations, steps, learner.network.name, epochs_per_row=epochs_per_row),
             resume,  # last: the files of the epochs that it counts must be on disk

@@ -18,7 +18,7 @@ def test_paper_is_what_the_papers_print():
     distilled = distill.Config(teacher=("teacher_1",), student="shallow_resnet").resolved()
     assert distilled.hparams.epochs == 200
     assert distilled.teacher_training.teacher_epochs == (250,)
-    assert scales.get("paper").changes() == []
+    assert scales.get("paper").changes(scales.KINDS) == []
 
 
 def test_short_has_the_full_width_and_a_tenth_of_the_epochs_or_a_fifth():
