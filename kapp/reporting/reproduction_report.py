@@ -114,6 +114,7 @@ def write(
     if all_runs:
         summary.copy_runs(all_runs, out)
     missing = [row for row in rows if len(row.runs) < row.seeds]
+    devices = {_device(run, row) for row in rows for run in row.runs}
     blocks = [
         Heading(title, 1),
         *([Paragraph(note)] if note else []),
@@ -127,7 +128,7 @@ def write(
             else [Paragraph("The settings are those that the papers print.")]
         ),
         Paragraph(INTERVALS),
-        *(block for table in reproduced for block in _table(table, rows)),
+        *(block for table in reproduced for block in _table(table, rows, len(devices) > 1)),
         *([Paragraph(summary.DIFFERENCES_NOTE)] if any(_compared(row, rows) for row in rows) else []),
         *_others(list(others.values())),
         *_figures(drawn, out / "figures"),
@@ -137,10 +138,10 @@ def write(
     write_text(out / "README.md", to_markdown(blocks))
 
 
-def _table(table: ReproducedTable, rows: Sequence[ReproducedRow]) -> Iterator[Block]:
+def _table(table: ReproducedTable, rows: Sequence[ReproducedRow], with_device: bool) -> Iterator[Block]:
     """A table of a paper, and the paired tests of its rows."""
     yield Heading(table.title)
-    yield Table([_line(row) for row in table.rows])
+    yield Table([_line(row, with_device) for row in table.rows])
     lines: list[dict[str, str | int]] = []
     notes: list[Block] = []
     for row in table.rows:
@@ -172,15 +173,15 @@ def _compared(row: ReproducedRow, rows: Sequence[ReproducedRow]) -> ReproducedRo
     return baseline if baseline and row.by_seed.keys() & baseline.by_seed.keys() else None
 
 
-def _line(row: ReproducedRow) -> dict[str, str | int]:
-    """The row of the table."""
+def _line(row: ReproducedRow, with_device: bool) -> dict[str, str | int]:
+    """The row of the table; with the device where the table has several."""
     results = [run.result for run in row.runs]
     counted = format_si(results[0].parameters) if results else ""
     width = float(row.runs[0].config.settings["width"]) if results else 1.0  # type: ignore[arg-type]
     if width != 1:
         counted += f" at width {width:g}"
     epochs = ", ".join(dict.fromkeys(format_value(result.epochs) for result in results))
-    return {
+    line: dict[str, str | int] = {
         "row": row.name,
         "published": f"{100 * row.published:.2f}%",
         "ours": _ours(row),
@@ -190,8 +191,10 @@ def _line(row: ReproducedRow) -> dict[str, str | int]:
         "reported": row.reported_parameters,
         "epochs": epochs,
         "published epochs": row.published_epochs,
-        "device": ", ".join(dict.fromkeys(_device(run, row) for run in row.runs)),
     }
+    if with_device:
+        line["device"] = ", ".join(dict.fromkeys(_device(run, row) for run in row.runs))
+    return line
 
 
 def _ours(row: ReproducedRow) -> str:
@@ -210,9 +213,9 @@ def _hours(row: ReproducedRow) -> str:
 
 
 def format_hours(hours: float) -> str:
-    """7.52 -> "7.5 h"; 0.21 -> "13 min"; 120.4 -> "120 h"."""
+    """7.52 -> "7.5 h"; 0.21 -> "13 min"; 120.4 -> "120 h"; 0.01 -> "< 1 min"."""
     if hours < 1:
-        return f"{max(1, round(60 * hours))} min"
+        return f"{60 * hours:.0f} min" if hours >= 1 / 60 else "< 1 min"
     return f"{hours:,.1f} h" if hours < 100 else f"{hours:,.0f} h"
 
 

@@ -46,7 +46,8 @@ def summary(planned: Plan, picked: Sequence[Row]) -> str:
     """Returns how many runs the rows need, how many are found, and the hours of the others."""
     needed = {run for cell in planned.cells if cell.row in picked for run in _with_needs(cell)}
     runs = planned.to_do(picked)
-    return f"{len(needed)} runs, {len(needed) - len(runs)} found, {len(runs)} to do: {total_hours(runs)} here"
+    hours = f": {total_hours(runs)} here" if runs else ""
+    return f"{len(needed)} runs, {len(needed) - len(runs)} found, {len(runs)} to do{hours}"
 
 
 def total_hours(runs: Sequence[PlannedRun]) -> str:
@@ -54,7 +55,8 @@ def total_hours(runs: Sequence[PlannedRun]) -> str:
     estimated = [run.seconds_left for run in runs if run.seconds_left is not None]
     words = [format_hours(sum(estimated) / 3600)] if estimated else []
     if len(estimated) < len(runs):
-        words += [f"{len(runs) - len(estimated)} runs without an estimate"]
+        count = len(runs) - len(estimated)
+        words += ["1 run without an estimate" if count == 1 else f"{count} runs without an estimate"]
     return " and ".join(words)
 
 

@@ -19,6 +19,7 @@ from kapp.reproduction.plan import PlannedRun, load_dataset
 from kapp.run_folder import file_name
 
 MODULES = {"train": train, "distill": distill, "transfer": transfer}
+MIN_SECONDS = 60.0  # of the runs that the pace is measured by
 UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 
 
@@ -41,8 +42,10 @@ class Clock:
         return self.spent / self.estimated if self.estimated > 0 else 1.0
 
     def record(self, estimated: float, spent: float) -> None:
-        self.estimated += estimated
-        self.spent += spent
+        """Count a run that has ended; a shorter one says little about the speed of training."""
+        if estimated >= MIN_SECONDS:
+            self.estimated += estimated
+            self.spent += spent
 
     def fits(self, seconds: float) -> bool:
         """Whether a run of estimated `seconds` ends within the budget."""
