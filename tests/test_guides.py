@@ -104,7 +104,15 @@ def test_readme_lists_every_command():
 
 def test_pages_name_only_existing_flags():
     flags = {"--help"}
-    for command in ("report", "export", "evaluate", "sweep train", "sweep distill", "sweep transfer"):
+    for command in (
+        "report",
+        "export",
+        "evaluate",
+        "reproduce",
+        "sweep train",
+        "sweep distill",
+        "sweep transfer",
+    ):
         words = [sys.executable, "-m", *f"kapp.recipes.{command} --help".split()]
         flags |= set(FLAG.findall(subprocess.run(words, capture_output=True, text=True, check=True).stdout))
     for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
