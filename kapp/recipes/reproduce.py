@@ -11,7 +11,7 @@ reproduction/short-cifar10/ with README.md: published and measured accuracies, p
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
@@ -112,14 +112,14 @@ class Config:
         """The folder of the report."""
         return self.out or Path("reproduction") / f"{self.scale}-{file_name(self.dataset)}"
 
-    def shared(self, scale: ScaleName | None = None) -> Shared:
-        """What the runs of all rows have in common; at another `scale`, where it is set."""
+    def shared(self, scale: ScaleName) -> Shared:
+        """What the runs of all rows have in common at `scale`."""
         held_out = None
         if any(isinstance(row, hu.Row) for row in self.all_rows):
             dataset = load_dataset(self.dataset, DataOptions(data_dir=self.data_dir))
             held_out = hu.validation_images(len(dataset.train) + len(dataset.validation))
         return Shared(
-            scale=scale or self.scale,
+            scale=scale,
             dataset=self.dataset,
             targets=(self.target[0], self.target[1]),
             widths=self.widths,
@@ -178,7 +178,10 @@ def main(config: Config) -> None:
     Raises:
         KappError: a run failed.
     """
-    picked, planned = paper_rows.pick(config.table, config.rows), make_plan(config)
+    picked = paper_rows.pick(config.table, config.rows)
+    planned = plan.make(
+        config.all_rows, config.seeds, config.shared(config.scale), plan.finished_runs(config.merge)
+    )
     print("\n  ".join([f"scale {config.scale}: {scales.get(config.scale).summary}", *config.changes]))
     with open_workers(config) as workers:
         runs = planned.to_do(picked)
@@ -186,7 +189,7 @@ def main(config: Config) -> None:
         estimate(planned, config)
         print_plan(planned, picked, config.dry_run)
         if config.dry_run:
-            print_hours_of_scales(config, workers)
+            print_hours_of_scales(picked, workers, config)
             return
         make_folder(config.folder)
         clock = Clock(parse_duration(config.budget) if config.budget else None)
@@ -200,12 +203,6 @@ def main(config: Config) -> None:
     failed = [run for run in runs if run.error]
     if failed:
         raise KappError(f"{len(failed)} of {len(runs)} runs failed: the report has the reasons.")
-
-
-def make_plan(config: Config, scale: ScaleName | None = None) -> Plan:
-    """The plan of all rows of the tables."""
-    merged = plan.finished_runs(config.merge)
-    return plan.make(config.all_rows, config.seeds, config.shared(scale), merged)
 
 
 @contextmanager
@@ -234,14 +231,14 @@ def print_plan(planned: Plan, picked: list[Row], with_runs: bool) -> None:
     print(f"\n{plan_table.summary(planned, picked)}\n", flush=True)
 
 
-def print_hours_of_scales(config: Config, workers: Cluster) -> None:
-    """Print the hours of all rows of the tables at each scale, from nothing."""
+def print_hours_of_scales(picked: list[Row], workers: Cluster, config: Config) -> None:
+    """Print the hours of the rows at each scale, from nothing."""
     from kapp.reporting.reproduction_report import format_hours
 
     seeds = "1 seed" if config.seeds == 1 else f"{config.seeds} seeds"
-    lines = [f"all rows of these tables with {seeds}, from nothing, on this machine:"]
+    lines = [f"these rows with {seeds}, from nothing, on this machine:"]
     for scale in scales.SCALES:
-        planned = make_plan(replace(config, merge=()), scale.name)
+        planned = plan.make(picked, config.seeds, config.shared(scale.name))
         runs = list(planned.runs.values())
         costs.measure_missing(runs, workers, config.device)
         estimate(planned, config)
