@@ -10,6 +10,7 @@ from kapp.papers.hparams import HParams
 
 # What a training is for; a scale changes the epochs of each kind in its own way.
 Kind = Literal["student", "distilled", "teacher", "all_cnn", "scratch", "linear_probe", "fine_tuning"]
+Name = Literal["paper", "short", "small"]
 KINDS: dict[Kind, str] = {
     "student": "on labels",
     "distilled": "distilled",
@@ -38,7 +39,7 @@ class Scale:
         target_images: the same for the target of a transfer.
     """
 
-    name: str
+    name: Name
     summary: str
     divided_epochs: Mapping[Kind, float] = field(default_factory=dict)
     fixed_epochs: Mapping[Kind, int] = field(default_factory=dict)

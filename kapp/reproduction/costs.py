@@ -74,7 +74,7 @@ def estimate(runs: Iterable[PlannedRun], rates_of: RatesOf) -> None:
     views = TeacherViews()
     for planned in runs:
         own = rates_of(rates.supervised(planned.settings))
-        planned.images_per_second = own and own.train
+        planned.images_per_second = own.train if own else None
         if any(rates_of(each) is None for each in trained_networks(planned.settings)):
             continue
         planned.seconds = seconds(planned, rates_of, views)
@@ -105,8 +105,8 @@ def seconds(planned: PlannedRun, rates_of: RatesOf, views: TeacherViews) -> floa
     if isinstance(settings, transfer.Settings):
         # The features of the linear probe are computed once for each view; its own steps take seconds.
         views_of_probe = settings.linear_probe[1].count
-        images = views_of_probe * len(dataset.train) + _selection_images(dataset) + _scored_images(dataset)
-        total += own.start + images / own.score
+        probed = views_of_probe * len(dataset.train) + _selection_images(dataset) + _scored_images(dataset)
+        total += own.start + probed / own.score
     if isinstance(settings, distill.Settings):
         for name in settings.teacher:
             teacher = settings.teacher_settings(name)
