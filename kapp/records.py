@@ -193,6 +193,7 @@ class RunSummary:
     test_interval: tuple[float, float]  # Wilson's, 95%
     test_loss: float
     calibration_error: float
+    distill_weight: float | None = None  # None: 1 - label_weight
 
 
 @dataclass(frozen=True)

@@ -80,7 +80,7 @@ def _origin(manifest: ExportManifest) -> str:
 
 def _targets(run: RunSummary) -> str:
     """What the network was trained to predict."""
-    if not run.teachers or run.label_weight == 1:
+    if not run.teachers or run.distill_weight == 0 or (run.distill_weight is None and run.label_weight == 1):
         return "labels"
     logits = f"the logits of {' + '.join(run.teachers)}"
     return f"{logits} and labels (label weight {run.label_weight:g})" if run.label_weight else logits

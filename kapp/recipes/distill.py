@@ -43,19 +43,29 @@ from kapp.recipes.settings import (
 )
 from kapp.records import RunConfig
 from kapp.run_folder import Run, default_folder, is_finished
+from kapp.training.distillation_options import TEMPERATURES, distill_weight
+
+LossName = Literal["prob_mse", "logit_mse", "kl", "dkd", "nkd", "dist"]
 
 
 @dataclass(frozen=True)
-class DistillationOptions:
+class DistillationFlags:
     """What the student learns from."""
 
-    distillation_loss: Literal["prob_mse", "logit_mse", "kl"] = "prob_mse"
+    distillation_loss: LossName = "prob_mse"
     """The student matches the teacher's probabilities (prob_mse; Ratusznik et al.), its logits (logit_mse;
-    Urban et al. 2016), or its probabilities at --temperature (kl; Hinton et al. 2015)."""
-    temperature: float = 4.0
-    """Of kl."""
+    Urban et al. 2016), or its probabilities at --temperature: all of them (kl; Hinton et al. 2015), the
+    label's and the others apart (dkd; Zhao et al. 2022. nkd; Yang et al. 2023), or their correlations over
+    classes and batch (dist; Huang et al. 2022)."""
+    temperature: OptionalFloat = None
+    """Of kl, dkd, nkd and dist (default: 4 for kl and dkd, 1 for nkd and dist)."""
+    standardize_logits: bool = False
+    """Give the logits of each image mean 0 and standard deviation 1 before the distillation loss (Sun et al.
+    2024)."""
     label_weight: float = 0.0
-    """Weight of the labels in the loss, 0 (Ratusznik et al.) to 1; the distillation loss has the rest."""
+    """Weight of the labels' cross-entropy in the loss (Ratusznik et al.: 0)."""
+    distill_weight: OptionalFloat = None
+    """Weight of the distillation loss (default: 1 minus --label-weight)."""
     ensemble: Literal["logits", "probabilities"] = "logits"
     """What is averaged over several teachers."""
     teacher_logits: Literal["cached", "live"] = "cached"
@@ -68,8 +78,28 @@ class DistillationOptions:
         ConfigError: a temperature or a weight out of range.
         """
         check_positive(self, "temperature")
-        if not 0 <= self.label_weight <= 1:
-            raise ConfigError(f"--label-weight is {self.label_weight}: it must be from 0 to 1.")
+        distill_weight(self.label_weight, self.distill_weight)
+
+    def resolved(self) -> "DistillationOptions":
+        """The same with the defaults of the loss filled in."""
+        values = vars(self) | {
+            "temperature": self.temperature or TEMPERATURES.get(self.distillation_loss, 4.0),
+            "distill_weight": distill_weight(self.label_weight, self.distill_weight),
+        }
+        return DistillationOptions(**values)
+
+
+@dataclass(frozen=True)
+class DistillationOptions:
+    """`DistillationFlags` with nothing left open."""
+
+    distillation_loss: str
+    temperature: float
+    standardize_logits: bool
+    label_weight: float
+    distill_weight: float
+    ensemble: str
+    teacher_logits: Literal["cached", "live"]
 
 
 @dataclass(frozen=True)
@@ -123,7 +153,7 @@ class Config:
     scale: ScaleName = "paper"
     """What settings that are left out are. paper: the printed ones. short: about a tenth of the cost. small:
     minutes on two CPU cores, to see it work (docs/reproduce.md)."""
-    distillation: DistillationOptions = DistillationOptions()
+    distillation: DistillationFlags = DistillationFlags()
     teacher_training: TeacherFlags = TeacherFlags()
     hparams: HParamFlags = HParamFlags()
     augmentation: AugmentationFlags = AugmentationFlags()
@@ -180,7 +210,7 @@ class Config:
             baseline_epochs=config.baseline_epochs
             or scale.epochs("student", ratusznik.epochs(config.student)),
             seed=config.seed,
-            distillation=config.distillation,
+            distillation=config.distillation.resolved(),
             teacher_training=TeacherOptions(
                 self._teacher_epochs(scale), of_teacher.teacher_width or width, of_teacher.teacher_seed
             ),
@@ -330,6 +360,8 @@ def run(settings: Settings, stop_epoch: int | None = None) -> Run:
                 distillation_loss=settings.distillation.distillation_loss,
                 temperature=settings.distillation.temperature,
                 label_weight=settings.distillation.label_weight,
+                distill_weight=settings.distillation.distill_weight,
+                standardize_logits=settings.distillation.standardize_logits,
             )
             print(f"{settings.student}: {hparams.epochs} epochs from {' + '.join(names)}", flush=True)
             loop.train(

@@ -39,7 +39,11 @@ SEARCHED = {
     "distill": "learning_rate momentum weight_decay dropout label_weight temperature".split(),
     "transfer": "probe_learning_rate finetune_learning_rate momentum weight_decay".split(),
 }
-SEARCHED_BY_NAME = {"train": ["layers", "widths"], "distill": ["layers", "widths"], "transfer": []}
+SEARCHED_BY_NAME = {
+    "train": ["layers", "widths"],
+    "distill": ["distill_weight", "layers", "widths"],
+    "transfer": [],
+}
 OptionalStrs = Annotated[
     tuple[str, ...] | None, tyro.conf.arg(metavar="[STR [STR ...]]", help_behavior_hint="")
 ]
@@ -54,9 +58,9 @@ class SweepSettings:
     trials: OptionalInt = None
     """How many trials (default: 30; with --scale small: 6; of hyperband: as many as its brackets have)."""
     search: OptionalStrs = None
-    """What to search, of learning_rate, momentum, weight_decay, dropout, label_weight, temperature, layers,
-    widths, probe_learning_rate, finetune_learning_rate (default: what the recipe and its network have, but
-    not layers and widths, and not what a flag fixes)."""
+    """What to search, of learning_rate, momentum, weight_decay, dropout, label_weight, distill_weight,
+    temperature, layers, widths, probe_learning_rate, finetune_learning_rate (default: what the recipe and its
+    network have, but not distill_weight, layers and widths, and not what a flag fixes)."""
     search_range: tuple[str, ...] = ()
     """Ranges other than the usual ones, such as learning_rate=1e-4:1e-1 (docs/sweeps.md)."""
     budget: OptionalStr = None

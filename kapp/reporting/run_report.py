@@ -13,7 +13,7 @@ from kapp.reporting.markdown import Block, BulletList, Figure, Heading, Paragrap
 from kapp.reporting.tables import format_si, format_value, interval, percent
 from kapp.run_folder import Run
 
-NO_TEACHER = "The label weight is 1: the teacher had no influence."
+NO_TEACHER = "The weight of the distillation loss is 0: the teacher had no influence."
 
 
 def write(run: Run) -> None:
@@ -73,7 +73,7 @@ def write_distillation(run: Run, baseline: Run | None, teachers: Sequence[Run]) 
             Heading(f"{title}, on {result.dataset}", 1),
             Paragraph(_distilled_accuracies(run, baseline, teachers)),
             *([Paragraph(_difference(run, baseline))] if baseline else []),
-            *([Paragraph(NO_TEACHER)] if run.config.settings.get("label_weight") == 1 else []),
+            *([Paragraph(NO_TEACHER)] if run.config.settings.get("distill_weight") == 0 else []),
             Paragraph(_selection(run)),
             *map(Paragraph, filter(None, [overlap_sentences(result)])),
             Heading("Comparison"),

@@ -12,6 +12,7 @@ import pandas as pd
 from kapp.papers import hu, ratusznik
 from kapp.reporting.markdown import Block, Paragraph, Table, to_markdown
 from kapp.run_folder import Run
+from kapp.training.distillation_options import TEMPERATURES
 
 COLUMNS = (
     "run recipe model teachers distillation_loss dataset width parameters flops epochs best_epoch batch_size "
@@ -20,8 +21,8 @@ COLUMNS = (
 ).split()
 # What a network learns from.
 SUPERVISION = (
-    "teachers distillation_loss temperature label_weight ensemble teacher teacher_epochs teacher_width "
-    "teacher_seed source phase head probe_crop_padding source_sha256"
+    "teachers distillation_loss temperature standardize_logits label_weight distill_weight ensemble teacher "
+    "teacher_epochs teacher_width teacher_seed source phase head probe_crop_padding source_sha256"
 ).split()
 # How it is trained. The device and the commit are where and when, not what.
 TRAINING = (
@@ -163,10 +164,12 @@ def trained_on(row: Mapping[Any, Any]) -> str:
     words = [row["teachers"].replace("+", " + ")]
     if row["distillation_loss"] != ratusznik.DISTILLATION_LOSS:
         words += [format_value(row["distillation_loss"])]
-    if row["distillation_loss"] == "kl":
+    if row["distillation_loss"] in TEMPERATURES:
         words += [f"temperature {format_value(row['temperature'])}"]
+    if row["standardize_logits"] is True:
+        words += ["standardized logits"]
     if row["label_weight"] > 0:
-        words += [f"{format_value(100 * row['label_weight'])}% labels"]
+        words += [f"label weight {format_value(row['label_weight'])}"]
     return ", ".join(filter(None, words))
 
 

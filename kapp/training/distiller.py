@@ -10,6 +10,7 @@ from kapp.data.sampling import Augmentation
 from kapp.errors import ConfigError
 from kapp.training import distillation_losses
 from kapp.training.distillation_losses import DistillationLoss, cross_entropy
+from kapp.training.distillation_options import distill_weight as resolve_weight
 from kapp.training.learner import Batch, Learner
 from kapp.training.teacher_cache import CachedTeacher, TeacherLogits
 from kapp.training.teacher_ensemble import TeacherEnsemble, num_classes
@@ -69,29 +70,31 @@ class Distiller(Learner):
         self,
         optimizer: Any = "adam",
         distillation_loss: str | DistillationLoss = "prob_mse",
-        temperature: float = 4.0,
+        temperature: float | None = None,
         label_weight: float = 0.0,
+        distill_weight: float | None = None,
+        standardize_logits: bool = False,
         **settings: Any,  # run_eagerly, jit_compile
     ) -> None:
         """Configure the training.
 
         Args:
-            distillation_loss: prob_mse (Ratusznik et al.), logit_mse (Urban et al. 2016), kl (Hinton et al.
-                2015), or a function of (teacher_logits, student_logits) that returns one value per sample.
-            temperature: of kl.
-            label_weight: the weight of the labels' cross-entropy in the loss, 0 to 1. The distillation loss
-                has the rest; 0 is the loss of Ratusznik et al.
+            distillation_loss: one of `distillation_losses.NAMES`, or a function of (labels, teacher_logits,
+                student_logits) that returns one value per sample.
+            temperature: of kl, dkd, nkd and dist; the paper's by default.
+            label_weight: the weight of the labels' cross-entropy in the loss, from 0 (Ratusznik et al.).
+            distill_weight: the weight of the distillation loss, from 0. Default: 1 - `label_weight`.
+            standardize_logits: give all logits the mean 0 and the standard deviation 1 before the
+                distillation loss (Sun et al. 2024).
             optimizer, settings: as for `Learner.compile`.
 
         Raises:
-            ConfigError: `label_weight` isn't from 0 to 1, the temperature isn't above 0, or the name of the
-                loss is unknown.
+            ConfigError: a weight or the temperature is out of range, or the name of the loss is unknown.
         """
-        if not 0 <= label_weight <= 1:
-            raise ConfigError(f"label_weight is {label_weight}: it must be from 0 to 1.")
-        if not temperature > 0:
+        if temperature is not None and not temperature > 0:
             raise ConfigError(f"temperature is {temperature}: it must be above 0.")
-        self.distillation_loss = distillation_losses.get(distillation_loss, temperature)
+        self.distillation_loss = distillation_losses.get(distillation_loss, temperature, standardize_logits)
+        self.distill_weight = resolve_weight(label_weight, distill_weight)
         self.label_weight = label_weight
         super().compile(optimizer, **settings)
 
@@ -105,10 +108,10 @@ class Distiller(Learner):
         return batch._replace(teacher_logits=self.teacher.logits(x, batch.inputs))
 
     def per_sample_loss(self, batch: Batch, logits: Any) -> Any:
-        losses = self.distillation_loss(batch.teacher_logits, logits)
+        losses = self.distill_weight * self.distillation_loss(batch.labels, batch.teacher_logits, logits)
         if self.label_weight == 0:
             return losses
-        return (1 - self.label_weight) * losses + self.label_weight * cross_entropy(batch.labels, logits)
+        return losses + self.label_weight * cross_entropy(batch.labels, logits)
 
     def update_metrics(self, batch: Batch, logits: Any, loss: Any) -> None:
         super().update_metrics(batch, logits, loss)

@@ -18,6 +18,7 @@ RANGES = {
     "dropout": SearchRange("dropout", 0.0, 0.6),
     "temperature": SearchRange("temperature", 1.0, 20.0, log=True),
     "label_weight": SearchRange("label_weight", 0.0, 1.0),
+    "distill_weight": SearchRange("distill_weight", 0.1, 10.0, log=True),
     "layers": SearchRange("layers", 1.0, MAX_LAYERS, integer=True),
     "widths": SearchRange("widths", 0.25, 4.0, log=True),  # of each hidden layer, relative to the first
     "probe_learning_rate": SearchRange("probe_learning_rate", 1e-4, 1e-1, log=True),

@@ -9,6 +9,7 @@ from kapp.models import mlp_budget, notation
 from kapp.models.notation import Dense, Dropout
 from kapp.records import SearchRange, Setting
 from kapp.run_folder import Run
+from kapp.training.distillation_options import TEMPERATURES
 from kapp.tuning.search import TrialResult
 
 DIGITS = 4  # significant, of a searched value: short enough to be typed
@@ -21,8 +22,8 @@ def why_not_searchable(name: str, network: str, settings: Mapping[str, Any]) -> 
     match name:
         case "learning_rate" if settings["rates"]:
             return "--rates are the learning rates"
-        case "temperature" if settings["distillation_loss"] != "kl":
-            return f"--distillation-loss is {settings['distillation_loss']}, and only kl has a temperature"
+        case "temperature" if settings["distillation_loss"] not in TEMPERATURES:
+            return f"--distillation-loss is {settings['distillation_loss']}, which has no temperature"
         case "dropout" if has_dropout:
             return f"{network} has dropout already"
         case "dropout" if spec.residual or not spec.batch_norm:

@@ -124,9 +124,9 @@ def test_the_report_says_whether_teachers_know_the_validation_images(make_run):
         assert "trained on the" not in distillation(run, None)
 
 
-def test_a_label_weight_of_one_is_pointed_out(make_run):
-    for weight, expected in ((1.0, True), (0.9, False)):
-        run = make_run(f"student-{weight}", teachers=["deep_resnet"], label_weight=weight)
+def test_a_distill_weight_of_zero_is_pointed_out(make_run):
+    for weight, expected in ((0.0, True), (0.1, False)):
+        run = make_run(f"student-{weight}", teachers=["deep_resnet"], distill_weight=weight)
         assert (run_report.NO_TEACHER in distillation(run, None)) == expected
 
 

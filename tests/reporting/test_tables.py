@@ -99,7 +99,7 @@ def test_the_loss_is_named_unless_it_is_that_of_ratusznik_et_al(make_run):
     )
     assert list(tables.experiments(frame)["trained_on"]) == [
         "teacher_1",
-        "teacher_1 + deep_resnet, kl, temperature 4, 7% labels",
+        "teacher_1 + deep_resnet, kl, temperature 4, label weight 0.07",
         "teacher_1 + deep_resnet, logit_mse",
     ]
 

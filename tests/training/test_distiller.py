@@ -95,7 +95,7 @@ def test_the_students_own_losses_and_sample_weights_count():
 
 def test_the_loss_may_be_a_function():
     distiller = compiled(
-        network(1), small_network(), distillation_loss=lambda t, s: keras.ops.zeros_like(s[:, 0]) + 7.0
+        network(1), small_network(), distillation_loss=lambda y, t, s: keras.ops.zeros_like(s[:, 0]) + 7.0
     )
     assert evaluate(distiller)["loss"] == pytest.approx(7)
 
@@ -124,7 +124,9 @@ def test_a_teacher_keeps_its_precision():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"label_weight": 2}, "label_weight is 2: it must be from 0 to 1"),
+        ({"label_weight": 2}, "the label weight is 2: above 1, set the distill weight as well"),
+        ({"label_weight": 0.5, "distill_weight": -1.0}, "the distill weight is -1.0: it must be 0 or more"),
+        ({"label_weight": 0.0, "distill_weight": 0.0}, "the student would learn nothing"),
         ({"distillation_loss": "kl", "temperature": 0}, "temperature is 0: it must be above 0"),
         ({"distillation_loss": "mse"}, "unknown distillation_loss 'mse'"),
     ],

@@ -42,7 +42,7 @@ def test_the_default_values_are_the_recipes_own_or_the_nearest():
 @pytest.mark.parametrize(
     ("name", "network", "message"),
     [
-        ("temperature", "linear_3", "--distillation-loss is prob_mse, and only kl has a temperature"),
+        ("temperature", "linear_3", "--distillation-loss is prob_mse, which has no temperature"),
         ("dropout", "teacher_1", "teacher_1 has dropout already"),
         ("dropout", "deep_resnet", "deep_resnet has no notation for dropout"),
         ("widths", "conv_1", "conv_1 isn't a network of fully connected layers alone"),

@@ -1,0 +1,30 @@
+"""The temperatures and weights of distillation losses; imports no Keras."""
+
+import math
+
+from kapp.errors import ConfigError
+
+TEMPERATURES = {"kl": 4.0, "dkd": 4.0, "nkd": 1.0, "dist": 1.0}  # the defaults, those of the papers
+
+
+def distill_weight(label_weight: float, weight: float | None = None) -> float:
+    """The weight of the distillation loss: `weight`, or what `label_weight` leaves of 1.
+
+    Raises:
+        ConfigError: a weight isn't a number from 0 on, both are 0, or `label_weight` is above 1 and `weight`
+            is left open.
+
+    Example:
+
+    >>> distill_weight(label_weight=0.25), distill_weight(label_weight=1.0, weight=2.0)
+    (0.75, 2.0)
+    """
+    for name, value in (("label", label_weight), ("distill", weight)):
+        if value is not None and not 0 <= value < math.inf:
+            raise ConfigError(f"the {name} weight is {value}: it must be 0 or more.")
+    if weight is None and label_weight > 1:
+        raise ConfigError(f"the label weight is {label_weight}: above 1, set the distill weight as well.")
+    weight = 1.0 - label_weight if weight is None else weight
+    if not weight and not label_weight:
+        raise ConfigError("the label weight and the distill weight are 0: the student would learn nothing.")
+    return weight
