@@ -63,10 +63,10 @@ def dropout(specs: LayerSpecs) -> LayerSpecs:
 
 def filters(specs: LayerSpecs) -> LayerSpecs:
     """Gives the first convolution with strides as many filters as the next one has, 192 (figure 7)."""
-    first = next(i for i, spec in enumerate(specs) if isinstance(spec, Convolution) and spec.strides > 1)
-    following = next(spec for spec in specs[first + 1 :] if isinstance(spec, Convolution))
-    widened = replace(specs[first], filters=following.filters)
-    return (*specs[:first], widened, *specs[first + 1 :])
+    convolutions = [(i, spec) for i, spec in enumerate(specs) if isinstance(spec, Convolution)]
+    number = next(n for n, (_, spec) in enumerate(convolutions) if spec.strides > 1)
+    (position, first), (_, following) = convolutions[number : number + 2]
+    return (*specs[:position], replace(first, filters=following.filters), *specs[position + 1 :])
 
 
 def without_last_dropout(specs: LayerSpecs) -> LayerSpecs:
