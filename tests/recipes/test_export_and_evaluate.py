@@ -17,8 +17,10 @@ from PIL import Image
 from kapp import cli, records
 from kapp.export import formats
 from kapp.export import manifest as manifest_file
+from kapp.recipes import evaluate
 from kapp.records import Evaluation, TensorSpec, UnlabeledEvaluation
 from kapp.run_folder import Run
+from tests.export.helpers import predictor, run_summary
 
 pytest.importorskip("tensorflow", reason="exports need TensorFlow, whatever backend trains")
 FILES = {
@@ -236,6 +238,18 @@ def test_the_validation_split_is_that_of_training(exported, kapp, tmp_path):
     assert evaluation.model.accuracy == pytest.approx(run.result.val_accuracy, abs=1e-6)
     assert evaluation.images == run.result.validation_images == 40
     assert evaluation.reported_accuracy is None
+
+
+def test_validation_images_of_its_own_are_evaluated_whole(tiny_npz, tmp_path):
+    with np.load(tiny_npz) as file:
+        arrays = {**file, "x_validation": 255 - file["x_test"][:30], "y_validation": file["y_test"][:30]}
+    np.savez(tmp_path / "own.npz", **arrays)
+    name = f"npz:{tmp_path / 'own.npz'}"
+    # A run that held out none was not trained on these either.
+    models = [predictor(len), predictor(len, run=run_summary(dataset=name, validation_images=0))]
+    config = evaluate.Config(dataset=name, split="validation")
+    validation = evaluate.load_dataset(config, None, models).validation
+    np.testing.assert_array_equal(validation.images, arrays["x_validation"])
 
 
 def test_image_files_are_classified(exported, kapp, tmp_path):
