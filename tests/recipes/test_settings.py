@@ -93,8 +93,8 @@ def test_a_warmup_is_a_fraction_of_each_training():
     settings = resolve(distill, flags)
     assert settings.hparams.warmup_epochs == 10
     assert settings.baseline_settings().hparams.warmup_epochs == 5
-    assert settings.teacher_settings("teacher_1").hparams.warmup_epochs == 1  # at least one
-    one = resolve(distill, f"{flags} --teacher-epochs 1").teacher_settings("teacher_1").hparams
+    assert settings.teacher_settings("deep_resnet").hparams.warmup_epochs == 1  # at least one
+    one = resolve(distill, f"{flags} --teacher-epochs 1").teacher_settings("deep_resnet").hparams
     assert one.warmup_epochs == 0  # and fewer than all
     long = resolve(transfer, "--schedule cosine --epochs 10 --warmup-epochs 9 --probe-epochs 3")
     assert long.linear_probe[0].warmup_epochs == 2

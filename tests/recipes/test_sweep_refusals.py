@@ -52,7 +52,7 @@ def test_a_wrong_value_is_refused_in_one_line_before_anything_is_written(kapp, t
         ("train --budget 10M", "--budget goes with --search layers or widths"),
         ("train --budget ten --search widths", "--budget is 'ten'"),
         ("train --search widths --model conv_1", "conv_1 isn't a network of"),
-        ("distill --search temperature", "and only kl has a temperature"),
+        ("distill --search temperature", "is prob_mse, which has no temperature"),
         ("train --rates 0.1 0.01 --milestones 1 --schedule multistep --search learning_rate",
          "--rates are the learning rates"),
         ("train --scheduler 5000", "--scheduler is '5000': it must be like tls://10.0.0.5:8786"),
