@@ -104,16 +104,10 @@ def test_readme_lists_every_command():
 
 def test_pages_name_only_existing_flags():
     flags = {"--help"}
-    for command in (
-        "report",
-        "export",
-        "evaluate",
-        "reproduce",
-        "sweep train",
-        "sweep distill",
-        "sweep transfer",
-    ):
-        words = [sys.executable, "-m", *f"kapp.recipes.{command} --help".split()]
+    recipes = ("report", "export", "evaluate", "reproduce", "sweep train", "sweep distill", "sweep transfer")
+    commands = [f"kapp.recipes.{recipe}" for recipe in recipes] + ["dask scheduler", "dask worker"]
+    for command in commands:
+        words = [sys.executable, "-m", *f"{command} --help".split()]
         flags |= set(FLAG.findall(subprocess.run(words, capture_output=True, text=True, check=True).stdout))
     for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
         assert set(FLAG.findall(page.read_text(encoding="utf-8"))) <= flags, page
