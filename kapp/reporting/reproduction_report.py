@@ -188,7 +188,7 @@ def _line(row: ReproducedRow, with_device: bool) -> dict[str, str | int]:
         "n": f"{len(row.runs)}" if len(row.runs) == row.seeds else f"{len(row.runs)} of {row.seeds}",
         "difference": f"{100 * (mean(row.accuracies) - row.published):+.1f} points" if results else "",
         "parameters, counted": counted,
-        "reported": row.reported_parameters,
+        **({"reported": row.reported_parameters} if row.reported_parameters else {}),
         "epochs": epochs,
         "published epochs": row.published_epochs,
     }
@@ -276,7 +276,7 @@ def _missing(rows: Sequence[ReproducedRow]) -> list[Block]:
     for row in rows:
         count = row.seeds - len(row.runs)
         seeds = "" if count == row.seeds else f", {count} of {row.seeds} seeds"
-        why = f" failed: {'; '.join(row.errors)}." if row.errors else ""
+        why = f" failed: {'; '.join(row.errors).rstrip('.')}." if row.errors else ""
         items += [f"{row.name}{seeds}{_hours(row)}:{why} `{row.command}`"]
     return [Heading("Not run"), BulletList(items)]
 

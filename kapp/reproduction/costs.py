@@ -1,5 +1,6 @@
 """How long runs take, from measured rates."""
 
+import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -53,12 +54,15 @@ def measure_missing(runs: Iterable[PlannedRun], workers: Cluster, device: str) -
         workers: what measures them.
         device: as for `rates.key`.
     """
-    needed = (rates.without_length(each) for run in runs for each in trained_networks(run.settings))
-    unknown = [settings for settings in dict.fromkeys(needed) if known(settings, device) is None]
+    unknown: dict[str, train.Settings] = {}
+    for settings in (each for run in runs for each in trained_networks(run.settings)):
+        key = rates.key(settings, load_dataset(settings.dataset, settings.data), device)
+        if rates.read(key, settings.data.data_dir) is None:
+            unknown.setdefault(json.dumps(key), settings)
     if not unknown:
         return
     print(f"measuring the speed of {len(unknown)} networks, once on this machine", flush=True)
-    for i, settings in enumerate(unknown, start=1):
+    for i, settings in enumerate(unknown.values(), start=1):
         name = f"speed {i} of {len(unknown)}: {settings.model}, width {settings.network.width:g}"
         workers.submit(Task(name, rates.measure, {"config": cli.as_json(settings), "device": device}))
     for result in workers.completed():

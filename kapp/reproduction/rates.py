@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
@@ -143,14 +143,6 @@ def write(rates: Rates, data_dir: str | None) -> None:
     file = _file(rates.key, data_dir)
     make_folder(file.parent)
     records.write(rates, file)
-
-
-def without_length(settings: train.Settings) -> train.Settings:
-    """`settings` without what a rate doesn't depend on, so that equal ones are measured once."""
-    hparams = replace(
-        settings.hparams, epochs=1, milestones=(), rates=(), schedule="constant", warmup_epochs=0
-    )
-    return replace(settings, seed=0, hparams=hparams)
 
 
 def _file(key: dict[str, Any], data_dir: str | None) -> Path:

@@ -70,9 +70,9 @@ def test_a_transfer(shared):
     planned = plan.make(paper_rows.pick(["hu:4"], ["fine-tuning, class1"]), 1, shared)
     costs.estimate(planned.runs.values(), lambda _: Rates(100, 500, 20, {}))
     source, scratch, transfer = (run.seconds for run in planned.runs.values())
-    # 4 of 200 images are held out in the source, none in the target; batches of 128.
-    assert source == pytest.approx(20 + 6 * (128 / 100 + 4 / 500) + 54 / 500)
-    assert scratch == pytest.approx(20 + 16 * (128 / 100 + 50 / 500) + 50 / 500)
+    # 4 of 200 images are held out in the source, none in the target; batches of 32.
+    assert source == pytest.approx(20 + 12 * (192 / 100 + 4 / 500) + 54 / 500)
+    assert scratch == pytest.approx(20 + 16 * (192 / 100 + 50 / 500) + 50 / 500)
     # The probe: the images and their mirror images, the test images in each validation and at the end.
     probe = 20 + (2 * 200 + 50 + 50) / 500
-    assert transfer == pytest.approx(probe + 20 + 10 * (128 / 100 + 50 / 500) + 50 / 500)
+    assert transfer == pytest.approx(probe + 20 + 10 * (192 / 100 + 50 / 500) + 50 / 500)
