@@ -10,13 +10,13 @@ import importlib
 import ipaddress
 import logging
 import os
-import signal
 import sys
 import time
 import uuid
+from asyncio import CancelledError
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import chdir, contextmanager, suppress
+from contextlib import chdir, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 
 from kapp import cli, hardware
 from kapp.errors import ConfigError, KappError
-from kapp.fileio import write_text
+from kapp.fileio import make_folder, write_text
 
 MAX_DEATHS = 3  # of the workers that run a task; on other clusters: Dask's allowed-failures
 CONNECT_SECONDS = 5
@@ -41,13 +41,11 @@ class Task:
         name: unique among the tasks that run; messages begin with it.
         function: of a module; only its name is sent.
         arguments: its keyword arguments, JSON values.
-        log: file for the output during the task (default: that of the worker).
     """
 
     name: str
     function: Callable[..., Any]
     arguments: Mapping[str, Any]
-    log: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -95,7 +93,7 @@ class Serial:
     def completed(self) -> Iterator[Result]:
         while self._waiting:
             task = self._waiting.popleft()
-            yield Result(task.name, **_call(*_plain(task)))
+            yield Result(task.name, **_call(*_reference(task.function), dict(task.arguments)))
 
 
 class Dask:
@@ -105,15 +103,19 @@ class Dask:
         client: a `distributed.Client`.
         size: how many tasks run at the same time; None: as many as there are workers.
         mark: a file that every worker must see.
+        logs: folder for the output of each task; None: the output of this process.
 
     Raises:
         KappError: a worker can't run tasks of this command.
     """
 
-    def __init__(self, client: Any, size: int | None, mark: Path):
+    def __init__(self, client: Any, size: int | None, mark: Path, logs: Path | None):
         from distributed import as_completed
 
-        self._client, self._size = client, size
+        if logs is not None:
+            make_folder(logs)
+            print(f"output of the workers: {logs}", flush=True)
+        self._client, self._size, self._logs = client, size, logs
         self._place = (os.getcwd(), str(mark), cli.backend())
         self._names: dict[str, str] = {}  # of the tasks that run, by Dask's keys
         self._completed = as_completed([], loop=client.loop)
@@ -124,12 +126,18 @@ class Dask:
 
     @property
     def size(self) -> int:
-        return self._size or max(1, len(self._client.nthreads()))
+        if self._size is not None:
+            return self._size
+        with _connection():
+            return max(1, len(self._client.nthreads()))
 
     def submit(self, task: Task) -> None:
         key = f"{task.name}-{uuid.uuid4().hex}"
         self._names[key] = task.name
-        self._completed.add(self._client.submit(_call_in_worker, self._place, *_plain(task), key=key))
+        log = str(self._logs / f"{task.name.replace(' ', '-')}.log") if self._logs else None
+        call = (*_reference(task.function), dict(task.arguments))
+        with _connection():
+            self._completed.add(self._client.submit(_call_in_worker, self._place, log, *call, key=key))
 
     def completed(self) -> Iterator[Result]:
         for future in self._completed:
@@ -138,25 +146,24 @@ class Dask:
     def _result(self, name: str, future: Any) -> Result:
         from distributed import KilledWorker
 
-        if future.status == "finished":
+        if future.status == "error":
+            error = future.exception()
+            if isinstance(error, KilledWorker):
+                why = f"its worker ended {error.allowed_failures + 1} times"
+                return Result(name, str(error.last_worker.name), error=why)
+            if isinstance(error, BrokenPipeError):  # nobody reads the output any more
+                raise error
+            raise KappError(f"{name}: {_one_line(error)}")
+        with _connection():
             reply = future.result()
-            if "misfit" in reply:
-                raise KappError(f"worker {reply['worker']}: {reply['misfit']}")
-            return Result(name, **reply)
-        if future.status != "error":
-            raise KappError("the connection to the scheduler ended. The same command resumes.")
-        error = future.exception()
-        if isinstance(error, KilledWorker):
-            why = f"its worker ended {error.allowed_failures + 1} times"
-            return Result(name, str(error.last_worker.name), error=why)
-        if isinstance(error, BrokenPipeError):  # nobody reads the output any more
-            raise error
-        raise KappError(f"{name}: {_one_line(error)}")
+        if "misfit" in reply:
+            raise KappError(f"worker {reply['worker']}: {reply['misfit']}")
+        return Result(name, **reply)
 
     def _on_event(self, event: tuple[float, dict[str, Any]]) -> None:
         """Report the tasks of a worker that was killed. Called in Dask's thread."""
         _, message = event
-        if message["action"] == "remove-worker" and not message["expected"]:
+        if message.get("action") == "remove-worker" and not message["expected"]:
             for key in message["processing-tasks"]:
                 if key in self._names:
                     print(f"{self._names[key]}: its worker ended", file=sys.stderr, flush=True)
@@ -205,13 +212,14 @@ def local(workers: int, folder: Path, dashboard: bool = False) -> Iterator[Dask]
 
     Args:
         workers: how many.
-        folder: for a temporary file.
+        folder: for a temporary file and, with several workers, for their output.
         dashboard: open Dask's dashboard on the loopback address, and print where.
 
     Raises:
         KappError: they can't be started.
     """
     import dask.config
+    import psutil
     from distributed import Client, Nanny, Scheduler, Security, SpecCluster
 
     _silence()
@@ -249,13 +257,13 @@ def local(workers: int, folder: Path, dashboard: bool = False) -> Iterator[Dask]
             if dashboard:
                 print(f"dashboard: {pool.dashboard_link}", flush=True)
             with Client(pool, set_as_default=False) as client, _mark(folder) as mark:
-                yield Dask(client, workers, mark)
+                yield Dask(client, workers, mark, folder / "logs" if workers > 1 else None)
         except BaseException:
             for nanny in pool.workers.values():
                 nanny.close_gracefully()  # it doesn't restart its worker
-                if nanny.pid is not None:
-                    with suppress(ProcessLookupError):
-                        os.kill(nanny.pid, signal.SIGKILL)  # a training doesn't end otherwise
+                if (pid := nanny.pid) is not None:
+                    with suppress(psutil.Error):
+                        psutil.Process(pid).kill()  # a training doesn't end otherwise
             raise
         finally:
             pool.close()
@@ -271,7 +279,7 @@ def connect(
         address: tls://HOST:PORT or tcp://HOST:PORT.
         tls: for tls://, the PEM files of the authority, the certificate and its key.
         size: how many tasks run at the same time; None: as many as there are workers.
-        folder: that each worker must see under the same path.
+        folder: that each worker must see under the same path; for the output of the tasks.
 
     Raises:
         KappError: the scheduler can't be reached, or a worker can't run tasks of this command.
@@ -288,14 +296,24 @@ def connect(
     try:
         client = Client(address, security=security, timeout=CONNECT_SECONDS, set_as_default=False)
     except (OSError, ValueError, TimeoutError) as error:
-        why = str(error).splitlines()[0]
-        raise KappError(f"cannot connect to the scheduler at {address}: {why}") from error
+        raise KappError(f"cannot connect to the scheduler at {address}: {_first_line(error)}") from error
     with client, _mark(folder) as mark:
         if size is None and not client.nthreads():
             print(f"waiting for workers of {address}", flush=True)
             while not client.nthreads():
                 time.sleep(1)
-        yield Dask(client, size, mark)
+        yield Dask(client, size, mark, folder / "logs")
+
+
+@contextmanager
+def _connection() -> Iterator[None]:
+    """Report the errors of Dask's client, which have no common type, as the end of its connection."""
+    try:
+        yield
+    except (Exception, CancelledError) as error:
+        raise KappError(
+            f"the connection to the scheduler ended ({_one_line(error)}). The same command resumes."
+        ) from error
 
 
 def _silence() -> None:
@@ -317,30 +335,28 @@ def _mark(folder: Path) -> Iterator[Path]:
         mark.unlink(missing_ok=True)
 
 
-def _plain(task: Task) -> tuple[str, str, dict[str, Any], str | None]:
-    """The arguments of `_call` for `task`."""
-    module = sys.modules[task.function.__module__]
-    name = module.__spec__.name if module.__spec__ else module.__name__  # not __main__
-    return name, task.function.__name__, dict(task.arguments), str(task.log) if task.log else None
+def _reference(function: Callable) -> tuple[str, str]:
+    """The names of a function's module and of the function."""
+    module = sys.modules[function.__module__]
+    return module.__spec__.name if module.__spec__ else module.__name__, function.__name__  # not __main__
 
 
-def _call_in_worker(place: tuple[str, str, str], *call: Any) -> dict[str, Any]:
-    """As `_call`, in a worker of Dask, in the folder and with the backend of `place`."""
+def _call_in_worker(place: tuple[str, str, str], log: str | None, *call: Any) -> dict[str, Any]:
+    """As `_call`, in a worker of Dask: in the folder and with the backend of `place`, and with a log."""
     from distributed import get_worker
 
     name = str(get_worker().name)
     if why := _misfit(*place, dask_worker=get_worker()):
         return {"worker": name, "misfit": why}
     folder, _, os.environ["KERAS_BACKEND"] = place
-    with chdir(folder):
+    with chdir(folder), _output_to(log) if log else nullcontext():
         return {"worker": name, **_call(*call)}
 
 
-def _call(module: str, name: str, arguments: dict[str, Any], log: str | None) -> dict[str, Any]:
+def _call(module: str, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
     """The value that a function returns, or the error that it raises."""
     try:
-        with _output_to(log):
-            return {"value": getattr(importlib.import_module(module), name)(**arguments)}
+        return {"value": getattr(importlib.import_module(module), name)(**arguments)}
     except BrokenPipeError:
         raise
     except Exception as error:
@@ -368,11 +384,8 @@ def _misfit(folder: str, mark: str, backend: str, dask_worker: Any) -> str | Non
 
 
 @contextmanager
-def _output_to(log: str | None) -> Iterator[None]:
-    """Append the output of this process to the file `log`; None: leave it as it is."""
-    if log is None:
-        yield
-        return
+def _output_to(log: str) -> Iterator[None]:
+    """Append the output of this process to the file `log`."""
     with open(log, "a", encoding="utf-8") as file:
         kept = os.dup(1), os.dup(2)
         _redirect_output(file.fileno(), file.fileno())
@@ -394,5 +407,9 @@ def _redirect_output(stdout: int, stderr: int) -> None:
 
 def _one_line(error: BaseException) -> str:
     """What happened, with the type of an error that isn't kapp's own."""
-    message = (str(error) or repr(error)).splitlines()[0][:300]
+    message = _first_line(error)
     return message if isinstance(error, KappError | ConfigError) else f"{type(error).__name__}: {message}"
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).splitlines()), repr(error))[:300]

@@ -5,7 +5,7 @@ trials/004.json  Trial: its values, its score on validation images, or why it fa
 trials/004/      its run folder, without a test score
 best.json        the settings of the best trial, for the recipe's --config
 best/            the run of best.json, with the sweep's only test score
-logs/            the output of each trial, with several workers
+logs/            the output of each training, with several workers
 figures/         PNG files of the report
 report.md        the report
 """

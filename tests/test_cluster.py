@@ -37,13 +37,18 @@ def children() -> list[psutil.Process]:
 
 
 @pytest.fixture(scope="module")
-def workers(tmp_path_factory):
+def folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("workers")
+
+
+@pytest.fixture(scope="module")
+def workers(folder):
     """Two worker processes, on a machine with two GPUs by its environment."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
         for name in ("OMP_NUM_THREADS", "MALLOC_TRIM_THRESHOLD_"):
             patch.delenv(name, raising=False)
-        with cluster.local(2, tmp_path_factory.mktemp("workers")) as workers:
+        with cluster.local(2, folder) as workers:
             yield workers
     assert children() == []
 
@@ -110,15 +115,14 @@ def test_a_task_whose_worker_is_killed_three_times_fails(workers, tmp_path):
     assert [after.error for after in workers.completed()] == [None]
 
 
-def test_the_output_of_a_task_is_written_to_its_log(workers, tmp_path):
-    log = tmp_path / "log"
+def test_the_output_of_a_task_is_written_to_its_log(workers, folder):
     for text in ("first", "second"):
-        workers.submit(Task(text, cluster_tasks.write_lines, {"text": text}, log))
+        workers.submit(Task("trial 7", cluster_tasks.write_lines, {"text": text}))
         list(workers.completed())
-    workers.submit(Task("no log", cluster_tasks.write_lines, {"text": "third"}))
+    workers.submit(Task("other", cluster_tasks.write_lines, {"text": "third"}))
     list(workers.completed())
     lines = {f"{text} to {to}" for text in ("first", "second") for to in ("stdout", "stderr", "1", "2")}
-    assert set(log.read_text().splitlines()) == lines
+    assert set((folder / "logs" / "trial-7.log").read_text().splitlines()) == lines
 
 
 def test_only_this_machine_can_connect(workers):
@@ -244,8 +248,9 @@ def test_workers_of_other_commands_are_used_and_waited_for(certificates, schedul
         result = run_task(certificates, scheduler, tmp_path)
     assert (result.worker, result.value["x"], result.error) == ("gpu1", 1, None)
     assert result.value["folder"] == os.getcwd()
-    assert capfd.readouterr().out == f"waiting for workers of {scheduler}\n"
-    assert list(tmp_path.iterdir()) == []
+    logs = tmp_path / "logs"
+    assert capfd.readouterr().out == f"waiting for workers of {scheduler}\noutput of the workers: {logs}\n"
+    assert [path.name for path in tmp_path.rglob("*")] == ["logs", "a.log"]
 
 
 def test_a_wrong_certificate_is_refused_at_once(certificates, scheduler, tmp_path):
@@ -294,9 +299,36 @@ def test_a_worker_that_does_not_see_the_folder_is_refused(certificates, schedule
 def test_a_scheduler_that_ends_ends_the_command(certificates, tmp_path):
     with (
         scheduler_command(certificates, tmp_path) as (process, address),
-        pytest.raises(KappError, match="the connection to the scheduler ended. The same command resumes"),
+        pytest.raises(
+            KappError, match=r"the connection to the scheduler ended \(.*\. The same command resumes"
+        ),
     ):
         run_task(certificates, address, tmp_path, size=1, then=process.kill)
+
+
+@pytest.mark.slow
+def test_a_scheduler_that_ended_between_two_tasks_is_reported(certificates, tmp_path):
+    tls = tuple(certificates / f"right-{name}.pem" for name in ("ca", "cert", "key"))
+    with (
+        scheduler_command(certificates, tmp_path) as (process, address),
+        worker_command(certificates, address),
+        cluster.connect(address, tls, None, tmp_path) as workers,
+    ):
+        assert workers.size == 1
+        process.kill()
+        process.wait()
+        with pytest.raises(KappError, match="the connection to the scheduler ended"):
+            workers.size  # noqa: B018
+
+
+def test_a_file_that_is_no_certificate_is_named(tmp_path):
+    (tmp_path / "file").write_text("no certificate")
+    tls = (tmp_path / "file",) * 3
+    with (
+        pytest.raises(KappError, match=r"cannot connect to the scheduler at tls://127.0.0.1:9: .*PEM"),
+        cluster.connect("tls://127.0.0.1:9", tls, None, tmp_path),
+    ):
+        pass
 
 
 @pytest.mark.parametrize(

@@ -411,11 +411,6 @@ class ClusterOptions:
             if file is not None and not file.is_file():
                 raise ConfigError(f"{_flag(name)} {file}: there is no such file.")
 
-    @property
-    def is_one_local_worker(self) -> bool:
-        """Whether one process at a time trains, on this machine."""
-        return self.scheduler is None and self.workers in (None, 1)
-
     def open(self, folder: Path) -> AbstractContextManager[cluster.Cluster]:
         """The workers, until the block ends; `folder` must be visible to all of them."""
         if self.scheduler is None:

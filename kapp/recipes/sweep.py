@@ -20,7 +20,6 @@ import tyro
 from kapp import cli, records
 from kapp.cluster import Cluster, Task
 from kapp.errors import ConfigError, KappError, TrainingFailed, unknown
-from kapp.fileio import make_folder
 from kapp.models.mlp_budget import mlp_for_budget
 from kapp.recipes import distill, train, transfer
 from kapp.recipes.settings import ClusterOptions, OptionalInt, OptionalStr, check_min, with_values
@@ -200,31 +199,28 @@ def main(config: Config, arguments: Sequence[str] = ()) -> None:
         count = SMALL_TRIALS if config.recipe.scale == "small" else TRIALS
     with Sweep.open(plan.folder, plan.config, config.recipe.output.overwrite) as sweep:
         is_complete, best = sweep.is_complete(count), best_trial(sweep.trials())
-        if is_complete:
-            print(f"sweep: {plan.folder}, already complete, skipping", flush=True)
+        values = ", ".join(each.name for each in plan.config.space)
+        what = "already complete, skipping" if is_complete else f"of {values}"
+        print(f"sweep: {plan.folder}, {what}", flush=True)
         if not is_complete or (options.score_best and not (best and sweep.is_best_finished(best))):
             with config.cluster.open(plan.folder) as cluster:
                 if not is_complete:
-                    search(config, plan, sweep, cluster, count)
+                    run_search(config, plan, sweep, cluster, count)
                 finish(config, sweep, cluster)
         write_report(sweep)
 
 
-def search(config: Config, plan: Plan, sweep: Sweep, cluster: Cluster, count: int | None) -> None:
-    """Run the trials of `plan` that have not ended; `count` in all, None: as many as hyperband has."""
-    print(f"sweep: {plan.folder}, of {', '.join(each.name for each in plan.config.space)}", flush=True)
+def run_search(config: Config, plan: Plan, sweep: Sweep, cluster: Cluster, count: int | None) -> None:
+    """Train what the trials need, then the trials: `count` in all, None: as many as hyperband has."""
     settings = with_trained(plan.settings, cluster)
     if isinstance(settings, distill.Settings):
         dataset = settings.data.load(settings.dataset, settings.hparams.batch_size)
         distill.count_overlap(settings.teacher_names, settings.teacher_files, dataset, warn=True)
     plan = replace(plan, settings=settings)
-    logs = None if config.cluster.is_one_local_worker else plan.folder / "logs"
-    if logs is not None:
-        make_folder(logs)
-    found = Search(sweep, make_oracle(plan, count), lambda trial: trial_task(config, plan, trial, logs))
-    found.run(cluster)
-    if len(found.trials) < (count or 0):
-        print(f"the tuner has no more proposals than these {len(found.trials)} trials", flush=True)
+    search = Search(sweep, make_oracle(plan, count), lambda trial: trial_task(config, plan, trial))
+    search.run(cluster)
+    if len(search.trials) < (count or 0):
+        print(f"the tuner has no more proposals than these {len(search.trials)} trials", flush=True)
 
 
 def make_plan(config: Config, arguments: Sequence[str]) -> Plan:
@@ -328,11 +324,8 @@ def find_or_train(settings: train.Settings, cluster: Cluster) -> Path:
     return folder
 
 
-def trial_task(config: Config, plan: Plan, trial: Trial, logs: Path | None) -> Task:
+def trial_task(config: Config, plan: Plan, trial: Trial) -> Task:
     """The task that trains `trial`.
-
-    Args:
-        logs: folder for its output (default: the output of the worker).
 
     Raises:
         ConfigError: there is no such network, such as one with too many layers for the budget.
@@ -353,7 +346,7 @@ def trial_task(config: Config, plan: Plan, trial: Trial, logs: Path | None) -> T
         "size": size,
         "data_sha256": plan.config.data_sha256,
     }
-    return Task(name, train_trial, arguments, logs / f"{trial.number:03d}.log" if logs else None)
+    return Task(name, train_trial, arguments)
 
 
 def train_trial(
