@@ -105,7 +105,7 @@ class Config:
     @property
     def is_serial(self) -> bool:
         """Whether the runs are trained in this process, one after another."""
-        return self.cluster.is_one_local_worker
+        return self.cluster.scheduler is None and self.cluster.workers in (None, 1)
 
     @property
     def folder(self) -> Path:
@@ -193,8 +193,7 @@ def main(config: Config) -> None:
             return
         make_folder(config.folder)
         clock = Clock(parse_duration(config.budget) if config.budget else None)
-        logs = None if config.is_serial else config.folder / "logs"
-        left = Schedule(runs, workers, clock, logs).run(lambda: write_report(planned, config))
+        left = Schedule(runs, workers, clock).run(lambda: write_report(planned, config))
     write_report(planned, config)
     if left:
         seconds = clock.pace * sum(run.seconds_left or 0.0 for run in left)

@@ -4,19 +4,16 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from kapp import cli
 from kapp.cluster import Cluster, Task
 from kapp.errors import ConfigError
-from kapp.fileio import make_folder
 from kapp.progress import duration
 from kapp.recipes import distill, train, transfer
 from kapp.reproduction import plan
 from kapp.reproduction.paper_rows import RunSettings
 from kapp.reproduction.plan import PlannedRun, load_dataset
-from kapp.run_folder import file_name
 
 MODULES = {"train": train, "distill": distill, "transfer": transfer}
 MIN_SECONDS = 60.0  # of the runs that the pace is measured by
@@ -61,15 +58,12 @@ class Schedule:
         runs: the unfinished ones, dependencies first.
         workers: what trains them.
         clock: of the budget.
-        logs: the folder for the output of each run; None: it goes where this process's goes.
     """
 
-    def __init__(
-        self, runs: Sequence[PlannedRun], workers: Cluster, clock: Clock, logs: Path | None = None
-    ) -> None:
+    def __init__(self, runs: Sequence[PlannedRun], workers: Cluster, clock: Clock) -> None:
         self._count, self._waiting = len(runs), list(runs)
         self._running: dict[str, tuple[PlannedRun, float]] = {}
-        self._workers, self._clock, self._logs = workers, clock, logs
+        self._workers, self._clock = workers, clock
 
     def run(self, report: Callable[[], None]) -> list[PlannedRun]:
         """Train the runs, and call `report` after each.
@@ -106,14 +100,10 @@ class Schedule:
         return all(need.is_finished for need in run.needs) and self._clock.fits(run.seconds_left or 0.0)
 
     def _submit(self, run: PlannedRun) -> None:
-        log = None
-        if self._logs is not None:
-            make_folder(self._logs)
-            log = self._logs / f"{file_name(run.name)}.log"
         self._waiting.remove(run)
         self._running[run.name] = (run, time.monotonic())
         print(self._line(run), flush=True)
-        self._workers.submit(Task(run.name, train_run, task_arguments(run.settings), log))
+        self._workers.submit(Task(run.name, train_run, task_arguments(run.settings)))
 
     def _line(self, run: PlannedRun) -> str:
         """The line at the start of `run`."""

@@ -83,9 +83,8 @@ def losses_by_epoch(rows: pd.DataFrame, epochs: int) -> list[dict[str, str]]:
             column = runs.groupby("backend")[f"loss_{epoch}"]
             means = {name: f"{column.mean()[name]:.4f} ± {column.std()[name]:.4f}" for name in BACKENDS}
             spread = runs.groupby("seed")[f"loss_{epoch}"].agg(lambda each: each.max() - each.min())
-            lines += [
-                {"network": model, "epoch": epoch, **means, "range within a seed, mean": f"{spread.mean():.4f}"}
-            ]
+            words = {"range within a seed, mean": f"{spread.mean():.4f}"}
+            lines += [{"network": model, "epoch": epoch, **means, **words}]
     return lines
 
 
@@ -113,7 +112,8 @@ def draw(rows: pd.DataFrame, epochs: int) -> None:
         values = {loss: runs[[f"{loss}_{epoch}" for epoch in x]] for loss in LOSSES}
         for axes, (loss, name) in zip(line, LOSSES.items()):
             for backend in BACKENDS:
-                lines = axes.plot(x, values[loss].loc[backend].T, color=COLORS[backend], alpha=0.4, linewidth=1)
+                style = {"color": COLORS[backend], "alpha": 0.4, "linewidth": 1}
+                lines = axes.plot(x, values[loss].loc[backend].T, **style)
                 lines[0].set_label(backend)
             axes.set(title=f"{model}: {name}, a line per seed", xlabel="epoch", yscale="log")
         reference = values["loss"].loc["tensorflow"]
