@@ -97,6 +97,30 @@ def test_adam_moments_are_those_of_each_variable():
         np.testing.assert_allclose(found, expected, rtol=1e-5, err_msg=broken("adam_moments"))
 
 
+def test_sgd_momentum_is_that_of_each_variable():
+    first, second = (keras.Variable(np.zeros(shape), name=name) for shape, name in ((2, "a"), (3, "b")))
+    optimizer = keras.optimizers.SGD(0.5, momentum=0.9)
+    optimizer.build([first, second])
+    optimizer.apply([keras.ops.ones((2,)), keras.ops.full((3,), 2.0)])
+    for variable, expected in ((first, [-0.5] * 2), (second, [-1.0] * 3)):
+        found = keras.ops.convert_to_numpy(keras_internals.sgd_momentum(optimizer, variable))
+        np.testing.assert_allclose(found, expected, err_msg=broken("sgd_momentum"))
+
+
+def test_is_softmax_finds_layers_and_operations():
+    x = keras.Input((3,))
+    for softmax, expected in (
+        (keras.ops.softmax, True),
+        (layers.Softmax(), True),
+        (layers.Activation("softmax"), True),
+        (layers.Softmax(axis=0), False),
+        (layers.Activation("relu"), False),
+        (keras.ops.relu, False),
+    ):
+        operation, _ = keras_internals.producer(softmax(x))
+        assert keras_internals.is_softmax(operation) is expected, broken("is_softmax")
+
+
 @pytest.mark.skipif(keras.backend.backend() != "torch", reason="kapp.training.optimizers overrides it there")
 def test_keras_updates_through_the_method_that_adam_overrides():
     class Adam(keras_internals.optimizer_class("Adam")):

@@ -42,9 +42,9 @@ class Config:
     saved_model: OptionalFolder = None
     """The folder of a SavedModel."""
     run: OptionalFolder = None
-    """The folder of a finished run."""
+    """The folder of a finished run; computed in float32, as it is exported."""
     keras: OptionalFile = None
-    """A .keras file."""
+    """A .keras file, likewise."""
     onnx: OptionalFile = None
     """An .onnx file."""
     litert: OptionalFile = None

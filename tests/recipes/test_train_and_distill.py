@@ -3,8 +3,10 @@
 import json
 import zipfile
 
+import numpy as np
 import pytest
 
+from kapp.papers import hu
 from kapp.run_folder import Run
 from tests.helpers import RUN_FILES, file_names
 
@@ -190,3 +192,31 @@ def test_the_catalogue_is_printed(kapp, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "linear_3: 3-layers, all linear (Ratusznik et al., table 2)" in done.stdout
     assert "10,522,634 parameters (10M reported), 21 MFLOPs an image" in done.stdout
+    assert "128c^2-512c^4-10fc\n    built as res-128c^2-512c^4-10fc\n    9,207,050 parameters" in done.stdout
+
+
+def test_the_whole_code_of_hu_trains(kapp, tmp_path):
+    random = np.random.default_rng(0)
+    images = {
+        f"x_{part}": random.integers(0, 256, (n, 32, 32, 3)) for part, n in (("train", 50), ("test", 10))
+    }
+    labels = {"y_train": np.arange(50) % 5, "y_test": np.arange(10) % 5}
+    np.savez(tmp_path / "noise.npz", **{name: x.astype(np.uint8) for name, x in images.items()}, **labels)
+    done = kapp(
+        "train",
+        *"--model all_cnn_a --width 0.05 --epochs 2 --dataset npz:noise.npz --no-flip".split(),
+        *"--crop-padding 0 --validation-images 10 --out mine --code-variants".split(),
+        *hu.code_variants("all_cnn_a"),
+    )
+    assert done.returncode == 0, done.stderr
+    run = Run(tmp_path / "mine")
+    hparams = run.result.hyperparameters
+    assert [hparams[name] for name in ("schedule", "learning_rate", "batch_size")] == ["constant", 0.001, 4]
+    assert (run.result.best_epoch, run.result.validation_images) == (2, 10)
+    assert run.result.val_accuracy == run.metrics_rows()[-1]["val_accuracy"]
+    assert "as in Hu 2018's code: the validation images selected nothing" in run.report_file.read_text()
+    with zipfile.ZipFile(run.model_file) as file:
+        layers = json.loads(file.read("config.json"))["config"]["layers"]
+    config = {layer["name"]: layer["config"] for layer in layers}
+    assert [config[f"conv{i}"]["filters"] for i in (1, 2, 3, 4)] == [5, 10, 10, 10]
+    np.testing.assert_allclose(np.sqrt(config["normalise"]["variance"]) / 255, [0.2023, 0.1994, 0.2010])
