@@ -10,6 +10,7 @@ import importlib
 import ipaddress
 import logging
 import os
+import re
 import sys
 import time
 import uuid
@@ -134,7 +135,8 @@ class Dask:
     def submit(self, task: Task) -> None:
         key = f"{task.name}-{uuid.uuid4().hex}"
         self._names[key] = task.name
-        log = str(self._logs / f"{task.name.replace(' ', '-')}.log") if self._logs else None
+        file_name = re.sub(r"[^a-zA-Z0-9.-]+", "-", task.name)
+        log = str(self._logs / f"{file_name}.log") if self._logs else None
         call = (*_reference(task.function), dict(task.arguments))
         with _connection():
             self._completed.add(self._client.submit(_call_in_worker, self._place, log, *call, key=key))

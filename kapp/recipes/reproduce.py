@@ -117,7 +117,8 @@ class Config:
         held_out = None
         if any(isinstance(row, hu.Row) for row in self.all_rows):
             dataset = load_dataset(self.dataset, DataOptions(data_dir=self.data_dir))
-            held_out = hu.validation_images(len(dataset.train) + len(dataset.validation))
+            if not dataset.has_own_validation:
+                held_out = hu.validation_images(len(dataset.train) + len(dataset.validation))
         return Shared(
             scale=scale,
             dataset=self.dataset,

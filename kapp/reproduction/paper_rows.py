@@ -33,7 +33,8 @@ class Shared:
         dataset: the stand-in for CIFAR-10.
         targets: the stand-ins for class1 and class2 of CIFAR-100.
         widths: of some networks; the others have that of the scale.
-        hu_validation_images: how many images of `dataset` the rows of Hu 2018 hold out; None: a fifth.
+        hu_validation_images: how many images of `dataset` the rows of Hu 2018 hold out; None: those that it
+            has of its own.
         data_dir, precision: as the flags of these names.
     """
 

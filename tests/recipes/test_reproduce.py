@@ -224,6 +224,20 @@ def test_without_tensorflow_and_dask(tiny_npz, tmp_path):
     assert cells((tmp_path / "out" / "README.md").read_text())[4]["n"] == "1"
 
 
+def test_two_workers(tiny_npz, tmp_path):
+    pytest.importorskip("distributed")
+    rows = ("--rows", "linear_3 on labels", "linear_4 on labels", "conv_1 on labels")
+    done = run(tmp_path, *small(tiny_npz, "--table", "ratusznik:3", *rows, "--workers", 2, "--out", "out"))
+    assert done.returncode == 0, done.stderr
+    assert len(trained(done)) == 3
+    assert {Run(path).is_finished for path in (tmp_path / "runs").iterdir()} == {True}
+    logs = {path.name for path in (tmp_path / "out" / "logs").iterdir()}
+    assert len(logs) == 3
+    assert "epoch" not in done.stderr  # each run has a log of its own
+    text = (tmp_path / "out" / "README.md").read_text()
+    assert "3 of 10 published accuracies" in text
+
+
 @pytest.mark.slow
 def test_a_whole_table_from_nothing_to_its_report(tiny_npz, tmp_path):
     done = run(tmp_path, *small(tiny_npz, "--table", "ratusznik:3"))
