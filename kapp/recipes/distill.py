@@ -20,6 +20,7 @@ from kapp.errors import ConfigError
 from kapp.fileio import checksum
 from kapp.models import keras_file
 from kapp.papers import ratusznik, scales
+from kapp.papers.distillation import TEMPERATURES, distill_weight
 from kapp.papers.hparams import HParams
 from kapp.papers.scales import Scale
 from kapp.recipes import train
@@ -43,7 +44,6 @@ from kapp.recipes.settings import (
 )
 from kapp.records import RunConfig
 from kapp.run_folder import Run, default_folder, is_finished
-from kapp.training.distillation_options import TEMPERATURES, distill_weight
 
 LossName = Literal["prob_mse", "logit_mse", "kl", "dkd", "nkd", "dist"]
 

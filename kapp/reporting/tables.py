@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from kapp.papers import hu, ratusznik
+from kapp.papers.distillation import TEMPERATURES
 from kapp.reporting.markdown import Block, Paragraph, Table, to_markdown
 from kapp.run_folder import Run
-from kapp.training.distillation_options import TEMPERATURES
 
 COLUMNS = (
     "run recipe model teachers distillation_loss dataset width parameters flops epochs best_epoch batch_size "

@@ -20,7 +20,7 @@ from typing import Any
 from keras import ops
 
 from kapp.errors import unknown
-from kapp.training.distillation_options import TEMPERATURES
+from kapp.papers.distillation import TEMPERATURES
 
 DistillationLoss = Callable[[Any, Any, Any], Any]
 EPSILON = 1e-12  # added to a variance before its square root, whose gradient at 0 is infinite

@@ -8,9 +8,9 @@ from keras import ops
 
 from kapp.data.sampling import Augmentation
 from kapp.errors import ConfigError
+from kapp.papers.distillation import distill_weight as resolve_weight
 from kapp.training import distillation_losses
 from kapp.training.distillation_losses import DistillationLoss, cross_entropy
-from kapp.training.distillation_options import distill_weight as resolve_weight
 from kapp.training.learner import Batch, Learner
 from kapp.training.teacher_cache import CachedTeacher, TeacherLogits
 from kapp.training.teacher_ensemble import TeacherEnsemble, num_classes

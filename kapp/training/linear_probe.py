@@ -12,7 +12,7 @@ from kapp.data import Augmentation, Dataset
 from kapp.data.augmentation import augment
 from kapp.distributed import shard_batch
 from kapp.errors import ConfigError, unknown
-from kapp.keras_internals import flatten_layers, producer
+from kapp.keras_internals import flatten_layers, is_softmax, producer
 from kapp.models.blocks import seed_stream
 from kapp.models.initializers import HeNormal
 from kapp.training.learner import Learner
@@ -161,10 +161,7 @@ def _output_layer(network: keras.Model) -> tuple[keras.layers.Layer, Any, list[k
             return layer, inputs[0], following
         if layer.weights or len(inputs) != 1:
             break
-        softmax = isinstance(layer, layers.Softmax) or (
-            isinstance(layer, layers.Activation) and layer.activation is keras.activations.softmax
-        )
-        following = following if softmax else [layer, *following]
+        following = following if is_softmax(layer) else [layer, *following]
         tensor = inputs[0]
     raise ConfigError(
         f"network {network.name!r} doesn't end in a Dense or Conv2D layer for its classes, which a transfer "

@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from kapp.errors import ConfigError
-from kapp.keras_internals import flatten_layers, is_softmax, producer
+from kapp.keras_internals import flatten_layers, is_softmax, nodes, producer
 from kapp.models.keras_file import check_classifier, outputs_probabilities
 
 # Smaller probabilities are raised to it before their logarithm is taken, where a softmax can't be removed.
@@ -117,7 +117,8 @@ def remove_softmax(network: keras.Model) -> keras.Model:
 def _before_softmax(output: keras.KerasTensor) -> keras.KerasTensor | None:
     """The logits of which `output` is the softmax; None where there are none."""
     operation, inputs = producer(output)
-    if len(inputs) != 1:
+    is_subclassed = isinstance(operation, keras.Model) and nodes(operation) is None
+    if len(inputs) != 1 or is_subclassed:
         return None
     if isinstance(operation, keras.Model):
         nested = remove_softmax(operation)

@@ -7,9 +7,9 @@ from kapp import models
 from kapp.errors import ConfigError
 from kapp.models import mlp_budget, notation
 from kapp.models.notation import Dense, Dropout
+from kapp.papers.distillation import TEMPERATURES
 from kapp.records import SearchRange, Setting
 from kapp.run_folder import Run
-from kapp.training.distillation_options import TEMPERATURES
 from kapp.tuning.search import TrialResult
 
 DIGITS = 4  # significant, of a searched value: short enough to be typed

@@ -10,8 +10,9 @@ from keras import layers
 
 from kapp.errors import ConfigError, KappError
 from kapp.export import predictor
-from kapp.export.classifier import build_classifier, float32_copy
+from kapp.export.classifier import build_classifier
 from kapp.models import keras_file
+from kapp.models.float32 import float32_copy
 from kapp.training import TeacherEnsemble
 from kapp.training.linear_probe import replace_head
 

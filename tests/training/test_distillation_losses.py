@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from kapp.papers.distillation import TEMPERATURES
 from kapp.training.distillation_losses import LOSSES, cross_entropy, get, kl, logit_mse, prob_mse, standardize
-from kapp.training.distillation_options import TEMPERATURES
 from tests.training.helpers import to_numpy
 
 LABELS = np.array([2, 0, 3])

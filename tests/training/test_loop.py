@@ -62,7 +62,7 @@ def test_the_last_network_may_be_scored_where_there_are_validation_images(datase
     run, network = new_run(tmp_path / "run"), small_network()
     learner = Learner(network, dataset, Augmentation(1))
     learner.compile(
-        keras.optimizers.SGD(keras.optimizers.schedules.PiecewiseConstantDecay([15], [0.05, -0.1]))
+        keras.optimizers.SGD(keras.optimizers.schedules.PiecewiseConstantDecay([15], [0.05, -0.5]))
     )
     for stop_epoch in (1, None):
         loop.fit(learner, dataset, run, hparams(epochs=3), seed=0, keep_last=True, stop_epoch=stop_epoch)
