@@ -325,7 +325,7 @@ def test_a_file_that_is_no_certificate_is_named(tmp_path):
     (tmp_path / "file").write_text("no certificate")
     tls = (tmp_path / "file",) * 3
     with (
-        pytest.raises(KappError, match=r"cannot connect to the scheduler at tls://127.0.0.1:9: .*PEM"),
+        pytest.raises(KappError, match=r"cannot connect to the scheduler at tls://127.0.0.1:9: .*(PEM|certificate)"),
         cluster.connect("tls://127.0.0.1:9", tls, None, tmp_path),
     ):
         pass
