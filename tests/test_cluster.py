@@ -324,8 +324,9 @@ def test_a_scheduler_that_ended_between_two_tasks_is_reported(certificates, tmp_
 def test_a_file_that_is_no_certificate_is_named(tmp_path):
     (tmp_path / "file").write_text("no certificate")
     tls = (tmp_path / "file",) * 3
+    message = r"cannot connect to the scheduler at tls://127.0.0.1:9: .*(PEM|certificate)"
     with (
-        pytest.raises(KappError, match=r"cannot connect to the scheduler at tls://127.0.0.1:9: .*(PEM|certificate)"),
+        pytest.raises(KappError, match=message),
         cluster.connect("tls://127.0.0.1:9", tls, None, tmp_path),
     ):
         pass

@@ -96,7 +96,7 @@ def warning(
     facts = []
     for name, each in zip(names, overlap):
         if each is None:
-            fact = f"kapp doesn't know whether the {role} {name} was trained on the"
+            fact = f"It is unknown whether the {role} {name} was trained on the"
         else:
             fact = f"The {role} {name} was trained on {each:,} of the"
         if each != 0:

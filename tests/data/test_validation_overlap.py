@@ -118,7 +118,7 @@ def test_the_warning_says_what_follows():
     assert "Test accuracy is not affected. docs/own-teacher.md" in known
     unknown = validation_overlap.warning("teacher", ["a", "b"], (0, None), 50)
     assert unknown.startswith(
-        "kapp doesn't know whether the teacher b was trained on the 50 validation images. If so, the valid"
+        "It is unknown whether the teacher b was trained on the 50 validation images. If so, the valid"
     )
     both = validation_overlap.warning("source", ["a", "b"], (3, None), 50)
     assert "a was trained on 3 of the 50" in both

@@ -324,7 +324,7 @@ def test_a_sweep_from_a_teacher_of_unknown_training_says_that_its_scores_may_be_
     small = f"distill --dataset npz:{tiny_npz} --teacher teacher.keras --student 8fc-3fc --batch-size 20"
     done = kapp("sweep", *small.split(), *"--epochs 1 --tuner random --trials 1 --out mine".split())
     assert done.returncode == 0, done.stderr
-    warning = "kapp doesn't know whether the teacher teacher was trained on the 40 validation images."
+    warning = "It is unknown whether the teacher teacher was trained on the 40 validation images."
     assert done.stdout.index(warning) < done.stdout.index("1 of 1 ended")
     report = (tmp_path / "mine" / "report.md").read_text()
     assert report.index(warning) < report.index("## The best")

@@ -132,7 +132,7 @@ def test_a_run_folder_and_a_file_teach_together(distilled, kapp, tmp_path, tiny_
     run = Run(tmp_path / "both")
     assert run.result.teachers == ("teacher_1", "model")
     assert run.result.validation_overlap == (0, None)  # of a file nothing is known
-    warning = "kapp doesn't know whether the teacher model was trained on the 40 validation images. If so, "
+    warning = "It is unknown whether the teacher model was trained on the 40 validation images. If so, "
     assert done.stdout.count(warning) == 1
     assert done.stdout.index(warning) < done.stdout.index("2 epochs from teacher_1 + model")
     assert warning in run.report_file.read_text()

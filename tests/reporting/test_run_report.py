@@ -113,7 +113,7 @@ def test_the_report_says_whether_teachers_know_the_validation_images(make_run):
     for name, overlap, expected in (
         ("disjoint", (0, 0), "No teacher was trained on the validation images."),
         ("known", (0, 9000), "The teacher b was trained on 9,000 of the 10,000 validation images."),
-        ("unknown", (None, 0), "kapp doesn't know whether the teacher a was trained on the 10,000"),
+        ("unknown", (None, 0), "It is unknown whether the teacher a was trained on the 10,000"),
     ):
         run = make_run(name, "linear_3", 0.5, teachers=["a", "b"], validation_overlap=overlap)
         text = distillation(run, None)
