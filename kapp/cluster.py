@@ -135,7 +135,7 @@ class Dask:
     def submit(self, task: Task) -> None:
         key = f"{task.name}-{uuid.uuid4().hex}"
         self._names[key] = task.name
-        file_name = re.sub(r"[^a-zA-Z0-9.-]+", "-", task.name)
+        file_name = re.sub(r"[^a-zA-Z0-9.-]+", "-", task.name)[-150:]
         log = str(self._logs / f"{file_name}.log") if self._logs else None
         call = (*_reference(task.function), dict(task.arguments))
         with _connection():

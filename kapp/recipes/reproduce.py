@@ -9,7 +9,7 @@ reproduction/short-cifar10/ with README.md: published and measured accuracies, p
 """
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +34,7 @@ from kapp.recipes.settings import (
 )
 from kapp.reproduction import costs, paper_rows, plan
 from kapp.reproduction.paper_rows import Row, Shared
-from kapp.reproduction.plan import Plan, load_dataset
+from kapp.reproduction.plan import Plan, PlannedRun, load_dataset
 from kapp.reproduction.schedule import Clock, Schedule, parse_duration
 from kapp.run_folder import Run, file_name
 
@@ -198,11 +198,16 @@ def main(config: Config) -> None:
     write_report(planned, config)
     if left:
         seconds = clock.pace * sum(run.seconds_left or 0.0 for run in left)
-        print(f"not run: {len(left)} runs, about {duration(seconds)}; the report has their commands")
+        print(f"not run: {count(left)}, about {duration(seconds)}; the report has the commands")
     print(f"report: {config.folder / 'README.md'}", flush=True)
     failed = [run for run in runs if run.error]
     if failed:
-        raise KappError(f"{len(failed)} of {len(runs)} runs failed: the report has the reasons.")
+        raise KappError(f"{len(failed)} of {count(runs)} failed: the report has the reasons.")
+
+
+def count(runs: Sequence[PlannedRun]) -> str:
+    """How many `runs` there are, in words."""
+    return "1 run" if len(runs) == 1 else f"{len(runs)} runs"
 
 
 @contextmanager
@@ -218,7 +223,8 @@ def open_workers(config: Config) -> Iterator[Cluster]:
 
 def estimate(planned: Plan, config: Config) -> None:
     """Estimate the seconds of the plan's runs from the rates that are known."""
-    costs.estimate(planned.runs.values(), lambda settings: costs.known(settings, config.device))
+    device = config.device
+    costs.estimate(planned.runs.values(), lambda settings: costs.known(settings, device))
 
 
 def print_plan(planned: Plan, picked: list[Row], with_runs: bool) -> None:

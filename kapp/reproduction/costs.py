@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from kapp import cli
+from kapp import cli, records
 from kapp.cluster import Cluster, Task
 from kapp.data import Augmentation, Dataset
 from kapp.recipes import distill, train, transfer
@@ -65,8 +65,14 @@ def measure_missing(runs: Iterable[PlannedRun], workers: Cluster, device: str) -
     for i, settings in enumerate(unknown.values(), start=1):
         name = f"speed {i} of {len(unknown)}: {settings.model}, width {settings.network.width:g}"
         workers.submit(Task(name, rates.measure, {"config": cli.as_json(settings), "device": device}))
+    data_dir = next(iter(unknown.values())).data.data_dir  # of all
     for result in workers.completed():
-        print(f"{result.task}: {result.error or result.value}", flush=True)
+        words = result.error
+        if words is None:
+            measured = records.from_json(Rates, result.value, result.task)
+            rates.write(measured, data_dir)
+            words = f"{measured.train:,.0f} images/s in training, {measured.score:,.0f} in prediction"
+        print(f"{result.task}: {words}", flush=True)
 
 
 def estimate(runs: Iterable[PlannedRun], rates_of: RatesOf) -> None:

@@ -187,7 +187,9 @@ def _add(plan: Plan, settings: RunSettings) -> PlannedRun:
     """The run with these settings; a new one after those that it needs, unless the plan has it."""
     if settings not in plan.runs:
         needs = tuple(_add(plan, needed) for needed in settings.needed_runs)
-        name = f"{describe(settings)}, seed {settings.seed}"
+        name, names = f"{describe(settings)}, seed {settings.seed}", {run.name for run in plan.runs.values()}
+        if name in names:  # such as a source and a target with the same name
+            name += f" ({len(names)})"
         plan.runs[settings] = PlannedRun(name, settings, needs)
     return plan.runs[settings]
 

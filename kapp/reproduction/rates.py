@@ -74,15 +74,15 @@ def read(key: dict[str, Any], data_dir: str | None) -> Rates | None:
     return records.read(Rates, file, "Delete it.") if file.is_file() else None
 
 
-def measure(config: dict[str, Any], device: str) -> str:
-    """Measure the rates of a training on labels, and keep them in the data cache.
+def measure(config: dict[str, Any], device: str) -> dict[str, Any]:
+    """Measure the rates of a training on labels; called by the cluster.
 
     Args:
         config: the settings of `train`, by the names of its flags.
         device: as for `key`.
 
     Returns:
-        The rates in words.
+        The `Rates`, as JSON.
     """
     flags = cli.as_flags(train.Config, config, "the plan")
     settings = cli.parse(train.Config, flags).resolved()
@@ -133,9 +133,7 @@ def measure(config: dict[str, Any], device: str) -> str:
     score = score_rate(2)
     if 2 * score_batch / score < SECONDS / 2:
         score = score_rate(min(MAX_STEPS, math.ceil(SECONDS * score / score_batch)))
-    values = key(settings, dataset, device)
-    write(Rates(rate, score, start, values), settings.data.data_dir)
-    return f"{rate:,.0f} images/s in training, {score:,.0f} in prediction"
+    return records.to_json(Rates(rate, score, start, key(settings, dataset, device)))
 
 
 def write(rates: Rates, data_dir: str | None) -> None:

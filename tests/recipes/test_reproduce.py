@@ -137,7 +137,7 @@ def test_what_does_not_fit_into_the_budget_is_not_run(reproduced, tiny_npz):
     done = run(folder, *small(tiny_npz, *rows, "--budget", "0.01s", "--out", "late"))
     assert done.returncode == 0, done.stderr
     assert trained(done) == []
-    assert "not run: 1 runs, about" in done.stdout
+    assert "not run: 1 run, about" in done.stdout
     text = (folder / "late" / "README.md").read_text()
     lines = {line["row"]: line for line in cells(text)}
     assert lines["linear_4 on labels"]["ours"] == "not run (< 1 min here)"

@@ -161,6 +161,12 @@ def test_folders_to_merge(shared, tmp_path):
             plan.finished_runs([folder])
 
 
+def test_runs_of_one_name_are_told_apart(shared):
+    """The source and the target may be one data set."""
+    planned = plan.make(pick(["hu:4"], ["from scratch, class1", "fine-tuning, class1"]), 1, shared)
+    assert len({run.name for run in planned.runs.values()}) == 3
+
+
 def test_the_names_of_the_tables():
     assert paper_rows.TABLES == (
         "ratusznik:3",
