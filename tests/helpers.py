@@ -1,6 +1,7 @@
 """What tests of several packages share."""
 
 import csv
+import signal
 import zipfile
 from pathlib import Path
 
@@ -55,3 +56,8 @@ def crop_and_flip(image: np.ndarray, view: int, crop_padding: int, flip: bool) -
     padded = np.pad(image, ((crop_padding, crop_padding), (crop_padding, crop_padding), (0, 0)))
     crop = padded[dy : dy + height, dx : dx + width]
     return crop[:, ::-1] if flipped else crop
+
+
+def accept_interrupts() -> None:
+    """For `subprocess.Popen(preexec_fn=...)`: a job in the background inherits that Ctrl-C is ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

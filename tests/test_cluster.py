@@ -18,6 +18,7 @@ from kapp import cluster
 from kapp.cluster import Result, Serial, Task
 from kapp.errors import ConfigError, KappError
 from tests import cluster_tasks
+from tests.helpers import accept_interrupts
 
 ROOT = Path(__file__).parents[1]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
@@ -33,7 +34,8 @@ def wait_until(condition, seconds: float = 60) -> None:
 def children() -> list[psutil.Process]:
     """The running child processes of this one, but for Python's own helper, which ends with this process."""
     found = psutil.Process().children(recursive=True)
-    return [each for each in found if "resource_tracker" not in " ".join(each.cmdline())]
+    running = [each for each in found if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
+    return [each for each in running if "resource_tracker" not in " ".join(each.cmdline())]
 
 
 @pytest.fixture(scope="module")
@@ -160,6 +162,7 @@ def test_workers_end_with_their_driver(tmp_path, kill, status):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=accept_interrupts,
     )
     try:
         wait_until(lambda: len(list(tmp_path.glob("*.pid"))) == 2)

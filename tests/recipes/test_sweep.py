@@ -16,7 +16,7 @@ from distributed import Security
 
 from kapp.run_folder import Run
 from kapp.sweep_folder import Sweep, best_trial
-from tests.helpers import file_names, untimed_metrics
+from tests.helpers import accept_interrupts, file_names, untimed_metrics
 
 SWEEP_FILES = {".lock", "best", "best.json", "figures", "report.md", "sweep.json", "trials"}
 EPOCHS = 12  # so that a killed worker is in its training
@@ -209,6 +209,7 @@ def test_an_interrupted_sweep_resumes(swept, tiny_npz, tmp_path):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=accept_interrupts,
     )
     wait_for(tmp_path / "mine" / "trials" / "001" / "checkpoints" / "latest.npz")
     workers = psutil.Process(process.pid).children(recursive=True)
