@@ -200,7 +200,9 @@ def dask_command(certificates: Path, *words: object, before: tuple[str, ...] = (
     try:
         yield process
     finally:
-        workers = psutil.Process(process.pid).children(recursive=True)
+        workers = []
+        with suppress(psutil.NoSuchProcess):  # the test has ended it
+            workers = psutil.Process(process.pid).children(recursive=True)
         process.kill()
         process.wait()
         assert psutil.wait_procs(workers, timeout=10)[1] == []
