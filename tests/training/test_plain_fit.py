@@ -66,8 +66,11 @@ def test_the_losses_are_those_of_plain_fit(name, optimizer, policy, monkeypatch)
     reference.compile(keras_own, keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     reference.fit(images, labels, batch_size=BATCH_SIZE, shuffle=False, verbose=0, callbacks=[theirs])
 
-    np.testing.assert_allclose(ours.steps, theirs.steps, rtol=1e-4 if policy == "float32" else 0.02)
-    # Adam's first steps depend on the sign of a gradient, however small.
+    # Adam's first steps depend on the sign of a gradient, however small: rounding grows from step to step.
+    tolerance = {"sgd": 1e-4, "adam": 1e-3}[optimizer] if policy == "float32" else 0.02
+    np.testing.assert_allclose(ours.steps, theirs.steps, rtol=tolerance)
+    if policy == "float32":
+        np.testing.assert_allclose(ours.steps[0], theirs.steps[0], rtol=1e-4)
     if policy == "float32" and optimizer == "sgd":
         for one, other in zip(network.get_weights(), reference.get_weights()):
             np.testing.assert_allclose(one, other, rtol=0.01, atol=5e-4)
