@@ -55,7 +55,26 @@ def log_probabilities(x):
     return keras.ops.log(softmax_layer(x))
 
 
-@pytest.mark.parametrize("head", [softmax_layer, nested, softmax_operation, averaged, log_probabilities])
+@keras.saving.register_keras_serializable("tests")
+class Subclassed(keras.Model):
+    def __init__(self, **settings):
+        super().__init__(**settings)
+        self.dense = keras.layers.Dense(3, activation="softmax")
+
+    def call(self, inputs):
+        return self.dense(inputs)
+
+    def get_config(self):
+        return {"name": self.name}
+
+
+def subclassed(x):
+    return Subclassed()(x)
+
+
+@pytest.mark.parametrize(
+    "head", [softmax_layer, nested, softmax_operation, averaged, log_probabilities, subclassed]
+)
 def test_a_network_may_output_probabilities_in_any_way(head):
     inputs = keras.Input((8, 8, 3))
     x = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(inputs))
