@@ -14,7 +14,6 @@ import re
 import sys
 import time
 import uuid
-from asyncio import CancelledError
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import chdir, contextmanager, nullcontext, suppress
@@ -310,6 +309,8 @@ def connect(
 @contextmanager
 def _connection() -> Iterator[None]:
     """Report the errors of Dask's client, which have no common type, as the end of its connection."""
+    from asyncio import CancelledError  # here, because `--help` need not wait for it
+
     try:
         yield
     except (Exception, CancelledError) as error:

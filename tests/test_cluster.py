@@ -283,7 +283,10 @@ def test_a_worker_with_several_threads_is_refused(certificates, scheduler, tmp_p
 
 @pytest.mark.parametrize("joins_later", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_worker_that_does_not_see_the_folder_is_refused(certificates, scheduler, tmp_path, joins_later):
-    """The worker has another file system at `tmp_path`, like a machine without the shared one."""
+    """The worker has another file system at `tmp_path`, like a machine without the shared one.
+
+    Only a mount namespace can do that in one machine, and some containers forbid it.
+    """
     hide = ("unshare", "-rm", "sh", "-c", f'mount -t tmpfs none "{tmp_path}" && exec "$0" "$@"')
     if shutil.which("unshare") is None or subprocess.run([*hide, "true"], capture_output=True).returncode:
         pytest.skip("this machine doesn't allow mount namespaces")
