@@ -58,9 +58,10 @@ def cores() -> int:
 
 @cache
 def commit() -> str:
-    """Returns the commit of kapp's checkout, with "+" if files have changed; "" outside a checkout.
+    """Returns the commit of kapp's checkout, with "+" if files have changed.
 
-    The value is read once per process, since the checkout may change during a long run.
+    Outside a checkout it is the value of the environment variable KAPP_COMMIT, or "". The value is read once
+    per process, since the checkout may change during a long run.
     """
     git = ["git", "-C", str(Path(kapp.__file__).parent)]
     try:
@@ -69,7 +70,7 @@ def commit() -> str:
             for arguments in (["rev-parse", "--short=12", "HEAD"], ["status", "--porcelain", "-uno"])
         )
     except (OSError, subprocess.SubprocessError):
-        return ""
+        return os.environ.get("KAPP_COMMIT", "")
     return head.strip() + ("+" if changes.strip() else "")
 
 
