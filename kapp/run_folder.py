@@ -49,6 +49,7 @@ class Predictions(NamedTuple):
     """`predictions.npz`: what the scored network predicts, so that two runs can be compared image by image.
 
     Samples are indices into the whole data set. Validation arrays have 0 rows without validation images.
+    In a report's copy of a run they and `test_logits` have 0 rows.
     """
 
     test_samples: np.ndarray  # int32 (n,)
@@ -59,6 +60,11 @@ class Predictions(NamedTuple):
     validation_labels: np.ndarray
     validation_logits: np.ndarray
     validation_classes: np.ndarray
+
+    def test_classes_only(self) -> "Predictions":
+        """What a paired test of accuracies needs: no logits, and no validation images."""
+        empty = {name: getattr(self, name)[:0] for name in self._fields if name.startswith("validation_")}
+        return self._replace(test_logits=self.test_logits[:0], **empty)
 
 
 def default_folder(config: RunConfig, names: Sequence[str]) -> Path:
@@ -312,7 +318,8 @@ class Run:
     def copy_results(self, folder: Path) -> None:
         """Copy to `folder` what a report needs of this run: all but the network and the figures.
 
-        Settings that only say where and how it was computed are left out.
+        Settings that only say where and how it was computed are left out. Of the predictions the classes of
+        the test images are copied: without logits, which take thirty times the space.
         """
         if folder.resolve() == self.folder.resolve():
             return
@@ -320,8 +327,8 @@ class Run:
         write_text(folder / "config.json", json.dumps(identity(self.config), indent=2) + "\n")
         for name in ("environment.json", "result.json", "metrics.csv", "confusion.csv"):
             write_text(folder / name, (self.folder / name).read_text(encoding="utf-8"))
-        if self.predictions_file.is_file():
-            shutil.copyfile(self.predictions_file, folder / "predictions.npz")
+        if (predictions := self.predictions()) is not None:
+            Run(folder).write_predictions(predictions.test_classes_only())
 
     def delete_weights(self) -> None:
         """Delete the network and its checkpoint, most of the folder's size; settings and metrics stay."""

@@ -165,6 +165,22 @@ def test_predictions_are_read_as_they_were_written(tmp_path):
         run.predictions()
 
 
+def test_a_copy_has_the_predicted_classes_and_no_logits(tmp_path):
+    run = Run.create(tmp_path / "run", CONFIG)
+    run.write_result(RESULT)
+    run.write_confusion([[1, 0], [0, 1]], ["a", "b"])
+    (run.folder / "environment.json").write_text("{}")
+    run.write_metrics([{"epoch": 1, "loss": 2.0}])
+    logits = np.array([[0.5, -1.0], [2.0, 3.0]], np.float16)
+    samples, labels, classes = (np.array(pair, np.int32) for pair in ((7, 9), (0, 1), (1, 0)))
+    run.write_predictions(Predictions(*(samples, labels, logits, classes) * 2))
+    run.copy_results(tmp_path / "copy")
+    copied = Run(tmp_path / "copy").predictions()
+    for name in ("test_samples", "test_labels", "test_classes"):
+        np.testing.assert_array_equal(getattr(copied, name), getattr(run.predictions(), name))
+    assert copied.test_logits.shape == copied.validation_logits.shape == (0, 2)
+
+
 def test_a_copy_has_no_network_and_no_path(tmp_path):
     run = Run.create(tmp_path / "run", config(out=str(tmp_path / "run"), data_dir=str(tmp_path)))
     run.write_result(RESULT)
