@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from kapp.errors import ConfigError, KappError
 
 
@@ -69,6 +67,8 @@ def folder_lock(folder: Path, waiting: str) -> Iterator[None]:
     Args:
         waiting: the line to print while this process waits.
     """
+    from filelock import FileLock, Timeout  # here, because `--help` need not wait for it
+
     lock = FileLock(folder / ".lock")
     try:
         lock.acquire(blocking=False)

@@ -12,17 +12,20 @@ from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, fields
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import tyro
 
-from kapp import cli, cluster, data, distributed, models
+from kapp import cli, data, distributed, models
 from kapp.data import Augmentation, Dataset, sources
 from kapp.errors import ConfigError
 from kapp.models.code_variants import REWRITES
 from kapp.papers import hu, ratusznik, scales
 from kapp.papers.hparams import HParams
 from kapp.papers.scales import Kind, Scale
+
+if TYPE_CHECKING:
+    from kapp.cluster import Cluster
 
 Config = TypeVar("Config")
 
@@ -390,6 +393,8 @@ class ClusterOptions:
         """Raises:
         ConfigError: with what was received and what is accepted.
         """
+        from kapp import cluster  # here, because recipes that train one network need not wait for it
+
         cluster.check_installed()
         check_min(self, 1, "workers")
         files = {"tls_ca": self.tls_ca, "tls_cert": self.tls_cert, "tls_key": self.tls_key}
@@ -411,8 +416,10 @@ class ClusterOptions:
             if file is not None and not file.is_file():
                 raise ConfigError(f"{_flag(name)} {file}: there is no such file.")
 
-    def open(self, folder: Path) -> AbstractContextManager[cluster.Cluster]:
+    def open(self, folder: Path) -> "AbstractContextManager[Cluster]":
         """The workers, until the block ends; `folder` must be visible to all of them."""
+        from kapp import cluster
+
         if self.scheduler is None:
             return cluster.local(self.workers or 1, folder, self.dashboard)
         tls = None

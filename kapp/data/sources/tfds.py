@@ -1,8 +1,6 @@
 """cifar10, cifar100[:CLASSES] and tfds:NAME: the data sets of tensorflow-datasets."""
 
 import threading
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 import numpy as np
@@ -112,6 +110,9 @@ def cifar100_subset(arrays: Arrays, classes: str) -> Arrays:
 
 def _check_network(name: str, home: Path) -> None:
     """Raises a `KappError` within 5 seconds where tensorflow-datasets would wait for minutes."""
+    import urllib.error  # here, because `--help` need not wait for them
+    import urllib.request
+
     reached = threading.Event()
 
     def connect() -> None:
