@@ -47,7 +47,7 @@ class Config:
     """Train only these rows: parts of their names, such as linear_3, or names with * and ? (default: all).
     The report has all rows of the tables."""
     scale: ScaleName = "short"
-    """paper: the printed settings. short: full width, about a tenth of the cost. small: minutes, to see it
+    """paper: the printed settings. short: full width, about a seventh of the cost. small: minutes, to see it
     work."""
     width: tuple[str, ...] = ()
     """Other widths of some networks, such as deep_resnet=0.5 or '*_c=0.5'."""
