@@ -1,6 +1,6 @@
 """Figures of runs, each written to the PNG file `path` with `title` above it, without pyplot."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -60,14 +60,18 @@ def side_by_side(
     save(figure, path, title)
 
 
-def bars(frame: pd.DataFrame, path: Path, title: str = "") -> None:
+def bars(
+    frame: pd.DataFrame, path: Path, title: str = "", published: Mapping[tuple[str, str], float] | None = None
+) -> None:
     """Draws the test accuracy of each model, on labels and from each teacher, as Ratusznik et al.'s figure 1.
 
     Models that are only teachers come last.
 
     Args:
         frame: as from `tables.rows`, of one data set and width.
+        published: accuracies to mark, by the names of the model and its teachers ("" for labels).
     """
+    published = published or {}
     table = tables.experiments(frame)
     teachers = {name for names in table["teachers"] for name in names.split("+") if name}
     teachers -= set(table.loc[table["teachers"] != "", "model"])
@@ -77,35 +81,52 @@ def bars(frame: pd.DataFrame, path: Path, title: str = "") -> None:
     group_size = max(2, table.groupby("model").size().max())
     # The white background keeps the grid out of the number above a bar.
     background = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
-    above: dict[str, Any] = {"xytext": (0, 3), "textcoords": "offset points", "ha": "center", "fontsize": 9}
+    above: dict[str, Any] = {
+        "xytext": (0, 5 if published else 3),
+        "textcoords": "offset points",
+        "ha": "center",
+        "fontsize": 9,
+    }
     above |= {"bbox": background}
 
     entry = 1.5 + 0.065 * max(map(len, sources))  # inches of the longest in the legend
     inches = max(entry, 4.5 + 0.4 * (len(models) - 1) + 0.5 * (len(table) - 1))
     figure = Figure(figsize=(inches, 4.8), layout="constrained")
     axes = figure.subplots()
+    half = 0.39 / group_size
     for place, model in enumerate(models):
         group = table[table["model"] == model]
         group = group.sort_values("trained_on", key=lambda names: names.map(sources.index))
         for i, row in enumerate(group.to_dict("records")):
             x = place + (i - (len(group) - 1) / 2) * 0.84 / group_size
-            axes.bar(x, row["test_accuracy"], 0.78 / group_size, color=colors[row["trained_on"]])
+            axes.bar(x, row["test_accuracy"], 2 * half, color=colors[row["trained_on"]])
             axes.vlines(x, row["low"], row["high"], color="black", linewidth=1.2)
-            axes.annotate(f"{100 * row['test_accuracy']:.1f}", (x, row["high"]), **above)
+            top = row["high"]
+            if (value := published.get((row["model"], row["teachers"]))) is not None:
+                axes.hlines(value, x - half, x + half, color="black", linestyles=(0, (1.5, 1)))
+                top = max(top, value)
+            axes.annotate(f"{100 * row['test_accuracy']:.1f}", (x, top), **above)
     on_labels = "from scratch" if table["phase"].notna().any() else "on labels"
     for name in sources:
         label = name.replace("labels", on_labels) if name.startswith("labels") else f"from {name}"
         axes.bar(0, 0, color=colors[name], label=label)
+    if published:
+        axes.plot([], [], color="black", linestyle=(0, (1.5, 1)), label="published")
 
     ticks = [f"{model}\n(teacher)" if model in teachers else model for model in models]
     axes.set_xticks(range(len(models)), ticks)
     axes.set_xlim(-0.55, len(models) - 0.45)
-    axes.set_ylim(0, 1.08 * max(0.01, *table["high"], *table["test_accuracy"]))
+    axes.set_ylim(0, 1.08 * max(0.01, *table["high"], *table["test_accuracy"], *published.values()))
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     axes.set_ylabel("test accuracy")
     axes.set_title(_error_bars(table["n"].min(), table["n"].max()), fontsize=9)
     simplify(axes)
-    figure.legend(loc="outside lower center", ncols=min(3, int(inches / entry)), frameon=False, fontsize=9)
+    figure.legend(
+        loc="outside lower center",
+        ncols=min(len(sources) + bool(published), int(inches / entry)),
+        frameon=False,
+        fontsize=9,
+    )
     save(figure, path, title)
 
 

@@ -119,8 +119,8 @@ def write(
         Heading(title, 1),
         *([Paragraph(note)] if note else []),
         Paragraph(
-            f"{len(rows) - len(missing)} of {len(rows)} published accuracies are reproduced with all their "
-            f"seeds, by {len(runs)} runs."
+            f"Of {len(rows)} published accuracies, {sum(bool(row.runs) for row in rows)} are compared with "
+            f"{len(runs)} runs, {len(rows) - len(missing)} of them with all their seeds."
         ),
         *(
             [Paragraph("What differs from the papers:"), BulletList(changes)]
@@ -240,7 +240,12 @@ def _figures(drawn: Sequence[ReproducedFigure], folder: Path) -> Iterator[Block]
         title = f"{each.title}, figure {figure.number}"
         if figure.quantity == "test_accuracy":
             frame = tables.rows(run.folder for row in rows for run in row.runs)
-            figures.bars(frame, path, title)
+            published = {
+                (run.result.model, "+".join(run.result.teachers)): row.published
+                for row in rows
+                for run in row.runs
+            }
+            figures.bars(frame, path, title, published)
         else:
             parts = [(row.name, row.runs[0].metrics()) for row in rows]
             selects = has_validation(rows[0].runs[0].result)

@@ -235,7 +235,7 @@ def test_two_workers(tiny_npz, tmp_path):
     assert len(logs) == 6  # three measurements of speed, three trainings
     assert "epoch" not in done.stderr  # each run has a log of its own
     text = (tmp_path / "out" / "README.md").read_text()
-    assert "3 of 10 published accuracies" in text
+    assert "Of 10 published accuracies, 3 are compared" in text
 
 
 @pytest.mark.slow
@@ -245,7 +245,9 @@ def test_a_whole_table_from_nothing_to_its_report(tiny_npz, tmp_path):
     assert len(trained(done)) == 11  # five students on labels and distilled, and their teacher
     out = tmp_path / "reproduction" / "small-tiny"
     text = (out / "README.md").read_text()
-    assert "10 of 10 published accuracies are reproduced with all their seeds, by 10 runs." in text
+    assert (
+        "Of 10 published accuracies, 10 are compared with 10 runs, 10 of them with all their seeds." in text
+    )
     assert [line["n"] for line in cells(text)] == ["1"] * 10
     assert len(cells("| comparison" + text.split("| comparison", 1)[1])) == 5
     assert "not run" not in text.lower().replace("not run again", "")

@@ -97,6 +97,20 @@ def test_bars_of_several_seeds_say_that_they_are_means(make_run, tmp_path, drawn
     assert "standard deviation" in drawn[0].axes[0].get_title()
 
 
+def test_bars_mark_published_accuracies(make_run, tmp_path, drawn):
+    frame = tables.rows(
+        run.folder
+        for run in (make_run("d", "linear_3", 0.6, teachers=["teacher_1"]), make_run("b", "conv_1"))
+    )
+    figures.bars(frame, tmp_path / "bars.png", published={("linear_3", "teacher_1"): 0.99})
+    (axes,) = drawn[0].axes
+    lines = [segment for each in axes.collections for segment in each.get_segments()]
+    flat = [segment for segment in lines if segment[0][1] == segment[1][1]]
+    assert [segment[0][1] for segment in flat] == [0.99]
+    assert axes.get_ylim()[1] > 0.99
+    assert "published" in [text.get_text() for text in drawn[0].legends[0].texts]
+
+
 def test_confusion_is_percent_of_the_true_class(tmp_path, drawn):
     counts = pd.DataFrame([[3, 1, 0], [0, 8, 2], [0, 0, 0]], list("abc"), list("abc"))
     figures.confusion(counts, tmp_path / "confusion.png", "which")

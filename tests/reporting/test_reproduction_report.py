@@ -77,7 +77,7 @@ def test_published_and_measured_accuracies(tmp_path, rows):
     assert lines["conv_1 on labels"]["ours"] == "not run (7.5 h here)"
     assert lines["conv_1 on labels"]["n"] == "0 of 3"
     assert lines["conv_2 on labels"]["ours"] == "failed"
-    assert "2 of 4 published accuracies are reproduced with all their seeds, by 6 runs." in text
+    assert "Of 4 published accuracies, 2 are compared with 6 runs, 2 of them with all their seeds." in text
     assert "- epochs: fewer" in text
     assert "- conv_1 on labels (7.5 h here): `kapp reproduce --rows 'conv_1 on labels'`" in text
     assert "- conv_2 on labels (30 min here): failed: the loss is NaN. `kapp reproduce" in text
@@ -178,7 +178,7 @@ def test_the_panels_of_a_figure_are_those_of_the_paper(tmp_path, rows, monkeypat
 
 def test_nothing_was_run_yet(tmp_path):
     text = write(tmp_path / "report", [row("conv_1 on labels")])
-    assert "0 of 1 published accuracies" in text
+    assert "Of 1 published accuracies, 0 are compared with 0 runs" in text
     assert cells(text)[0]["ours"] == "not run"
 
 
