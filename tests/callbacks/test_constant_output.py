@@ -59,3 +59,25 @@ def test_only_equal_outputs_stop_a_training(name, tmp_path):
     kernel.assign(kernel * 0)
     with pytest.raises(TrainingFailed, match="training stopped in epoch 1"):
         callback.on_epoch_end(0, {"loss": 2.3026})
+
+
+def test_one_class_for_five_epochs_is_reported_once(tmp_path, capsys):
+    images = np.random.default_rng(0).integers(0, 256, (32, 32, 32, 3)).astype(np.uint8)
+    network = models.build("linear_3", width=0.05)
+    callback = StopOnConstantOutput(new_run(tmp_path / "run"), images)
+    callback.set_model(Learner(network))
+    bias = network.get_layer("logits").bias
+
+    def epochs(first, last, class_bias):
+        bias.assign(class_bias * np.eye(10)[3])
+        for epoch in range(first, last):
+            callback.on_epoch_end(epoch, {"loss": 1.0})
+        return capsys.readouterr().err
+
+    assert epochs(0, 4, 100.0) == ""
+    assert epochs(4, 5, 0.0) == ""  # several classes: counted from the beginning again
+    assert epochs(5, 9, 100.0) == ""
+    assert epochs(9, 30, 100.0).startswith(
+        "epoch 10: for 5 epochs the model has predicted class 3 for all of 32 images"
+    )
+    assert capsys.readouterr().err == ""
