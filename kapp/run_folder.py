@@ -22,7 +22,7 @@ import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -41,6 +41,12 @@ NOT_IN_IDENTITY = (
     "out", "overwrite", "data_dir", "image_storage", "devices", "coordinator", "process_id",
     "num_processes",
 )  # fmt: skip
+# Settings that are younger than some runs, and their values that change nothing. With these values they are no
+# part of the identity: a run that was made before them is found.
+ADDED_SETTINGS = {
+    "crop_scale": 1.0, "hue": 0.0, "saturation": 0.0, "brightness": 0.0, "random_erasing": 0.0, "mixup": 0.0,
+    "cutmix": 0.0,
+}  # fmt: skip
 FILES = ("config.json environment.json metrics.csv model.keras confusion.csv predictions.npz result.json "
          "report.md").split()  # fmt: skip
 
@@ -81,7 +87,17 @@ def file_name(name: str) -> str:
 
 def identity(config: RunConfig) -> dict:
     """The part of `config` that decides what is computed, as JSON values."""
-    return {key: value for key, value in records.to_json(config).items() if key not in NOT_IN_IDENTITY}
+    return identity_settings(records.to_json(config))
+
+
+def identity_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """`settings` without those of the place and the hardware of a computation, and without younger settings
+    that are off."""
+    return {
+        key: value
+        for key, value in settings.items()
+        if key not in NOT_IN_IDENTITY and not (key in ADDED_SETTINGS and value == ADDED_SETTINGS[key])
+    }
 
 
 def is_finished(folder: Path | str, config: RunConfig) -> bool:

@@ -22,7 +22,7 @@ from kapp import records
 from kapp.errors import ConfigError
 from kapp.fileio import atomic_folder, folder_lock, make_folder, write_text
 from kapp.records import Setting, SweepConfig, Trial
-from kapp.run_folder import NOT_IN_IDENTITY, START_AGAIN, Run, file_name
+from kapp.run_folder import START_AGAIN, Run, file_name, identity_settings
 
 ROOT = Path("sweeps")
 BASELINES = ("baseline", "scratch_baseline")  # a recipe trains these with the best trial alone
@@ -39,11 +39,6 @@ def default_folder(names: Sequence[str], seed: int, config: SweepConfig) -> Path
 def digest(config: SweepConfig) -> str:
     """The SHA-256 of `config`, in hexadecimal."""
     return hashlib.sha256(json.dumps(records.to_json(config), sort_keys=True).encode()).hexdigest()
-
-
-def identity_settings(settings: Mapping[str, Setting]) -> dict[str, Setting]:
-    """`settings` without those of the place and the hardware of a computation."""
-    return {key: value for key, value in settings.items() if key not in NOT_IN_IDENTITY}
 
 
 class Sweep:

@@ -28,6 +28,16 @@ def test_the_same_config_resumes_and_another_is_refused(tmp_path):
     assert again.metrics_rows()
 
 
+def test_a_run_without_a_younger_setting_is_the_one_where_it_is_off(tmp_path):
+    Run.create(tmp_path / "run", CONFIG)
+    off = config(mixup=0.0, cutmix=0.0, random_erasing=0.0, crop_scale=1.0, hue=0.0)
+    assert default_folder(off, ["linear_3"]) == default_folder(CONFIG, ["linear_3"])
+    Run.create(tmp_path / "run", off)
+    assert default_folder(config(mixup=0.1), ["linear_3"]) != default_folder(CONFIG, ["linear_3"])
+    with pytest.raises(ConfigError, match="contains another run \\(mixup: None -> 0.1\\)"):
+        Run.create(tmp_path / "run", config(mixup=0.1))
+
+
 def test_overwrite_deletes_the_files_of_a_run_and_no_others(tmp_path):
     run = Run.create(tmp_path / "run", CONFIG)
     run.write_metrics([{"epoch": 1}])

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from kapp.data import Augmentation, pipelines, sampling
+from kapp.data import Augmentation, pipelines
 
 
 class LoadTeacherLogits(keras.callbacks.Callback):
@@ -14,7 +14,8 @@ class LoadTeacherLogits(keras.callbacks.Callback):
 
     Args:
         teacher: a `kapp.training.teacher_cache.CachedTeacher`.
-        samples, batch_size, seed, augmentation: as for `kapp.data.pipelines.train_batches`.
+        num_samples: of the training images, all of them.
+        batch_size, seed, augmentation: as for `kapp.data.pipelines.train_batches`.
         steps: `steps_per_epoch` of `fit`, which need not be those of an epoch plan.
         eval_samples: the samples of `validation_data`, where there is any.
     """
@@ -22,7 +23,7 @@ class LoadTeacherLogits(keras.callbacks.Callback):
     def __init__(
         self,
         teacher: Any,
-        samples: np.ndarray,
+        num_samples: int,
         batch_size: int,
         *,
         seed: int,
@@ -32,7 +33,7 @@ class LoadTeacherLogits(keras.callbacks.Callback):
     ):
         super().__init__()
         self._teacher, self._seed, self._augmentation = teacher, seed, augmentation
-        self._samples, self._batch_size, self._steps = samples, batch_size, steps
+        self._plan_steps, self._batch_size, self._steps = num_samples // batch_size, batch_size, steps
         self._eval_samples = eval_samples
         self._loaded = -1
 
@@ -45,10 +46,7 @@ class LoadTeacherLogits(keras.callbacks.Callback):
         self._first_step = epoch * self._steps
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-        plan_steps = len(self._samples) // self._batch_size
-        epoch = (self._first_step + batch) // plan_steps
+        epoch = (self._first_step + batch) // self._plan_steps
         if epoch != self._loaded:
-            order, view = sampling.epoch_plan(self._seed, epoch, len(self._samples), self._augmentation)
-            used = slice(plan_steps * self._batch_size)
-            self._teacher.load(self.model, self._samples[order[used]], view[used])
+            self._teacher.load_epoch(self.model, self._seed, epoch, self._plan_steps * self._batch_size)
             self._loaded = epoch

@@ -2,6 +2,10 @@
 
 A batch is {"sample": int32 (batch,), "view": int32 (batch,)}: indices of images, and views of an
 `Augmentation`. A streamed data set adds {"image": uint8 (batch, height, width, channels)}.
+
+An augmentation beyond crops and flips adds {"params": float32 (batch, len(sampling.PARAMS))} to the training
+batches. Mixup and CutMix add the image that each one is mixed with, as "partner_sample", "partner_view",
+"partner_params" and, of a streamed set, "partner_image".
 """
 
 import functools
@@ -16,6 +20,27 @@ from kapp.data import sampling
 from kapp.data.sampling import Augmentation
 
 Batch = dict[str, np.ndarray]
+
+
+def epoch_batch(samples: np.ndarray, seed: int, epoch: int, augmentation: Augmentation) -> Batch:
+    """Returns one batch of all training samples, in the order and the views of an epoch.
+
+    The partner of a position is the image at the next position of the plan, in that image's own view. As the
+    order is random, so is the partner. It is chosen from the plan and not from the batch, so that a view
+    depends on (seed, epoch, position) alone: not on the batch size, not on where a run resumes, and not on
+    the devices that share a batch. The price is that the step gathers and augments two images per sample.
+
+    Args:
+        samples, seed, augmentation: as for `train_batches`.
+        epoch: integer from 0.
+    """
+    order, view = sampling.epoch_plan(seed, epoch, len(samples), augmentation)
+    batch = {"sample": samples[order], "view": view}
+    if not augmentation.repeats:
+        batch["params"] = sampling.view_params(seed, epoch, len(samples), augmentation)
+    if augmentation.mixes:
+        batch |= {f"partner_{name}": np.roll(column, -1, axis=0) for name, column in batch.items()}
+    return batch
 
 
 def train_batches(
@@ -47,8 +72,7 @@ def train_batches(
     steps = len(samples) // batch_size
 
     def epoch_indices(epoch: int) -> Batch:
-        order, view = sampling.epoch_plan(seed, epoch, len(samples), augmentation)
-        return {"sample": samples[order], "view": view}
+        return epoch_batch(samples, seed, epoch, augmentation)
 
     if keras.backend.backend() != "tensorflow":
         return _IndexBatches(epoch_indices, steps, batch_size, images, first_step)
@@ -60,8 +84,10 @@ def train_batches(
         return map(epoch_indices, itertools.count(first_epoch))
 
     # One Python call per epoch: tf.data itself cuts the batches.
-    column = tf.TensorSpec((len(samples),), tf.int32)
-    indices = tf.data.Dataset.from_generator(epochs, output_signature={"sample": column, "view": column})
+    signature = {
+        name: tf.TensorSpec(column.shape, column.dtype) for name, column in epoch_indices(first_epoch).items()
+    }
+    indices = tf.data.Dataset.from_generator(epochs, output_signature=signature)
     batches = indices.flat_map(
         lambda epoch: tf.data.Dataset.from_tensor_slices(epoch).batch(batch_size, drop_remainder=True)
     )
@@ -88,11 +114,20 @@ def index_batch(samples: np.ndarray, augmentation: Augmentation, images: np.ndar
     {'sample': array([7, 8], dtype=int32), 'view': array([4, 4], dtype=int32)}
     """
     view = np.full(len(samples), augmentation.identity, np.int32)
-    return _with_images({"sample": samples, "view": view}, images)
+    return with_images({"sample": samples, "view": view}, images)
 
 
-def _with_images(batch: Batch, images: np.ndarray | None) -> Batch:
-    return batch if images is None else {**batch, "image": np.asarray(images[batch["sample"]])}
+def with_images(batch: Batch, images: np.ndarray | None) -> Batch:
+    """Returns `batch` with its images, and those of its partners; as it is where `images` is None."""
+    if images is None:
+        return batch
+    return {**batch, **{image: np.asarray(images[batch[sample]]) for sample, image in _image_columns(batch)}}
+
+
+def _image_columns(batch: dict[str, Any]) -> list[tuple[str, str]]:
+    """The columns of samples in `batch`, each with that of its images."""
+    columns = [("sample", "image"), ("partner_sample", "partner_image")]
+    return [(sample, image) for sample, image in columns if sample in batch]
 
 
 def _tf_data(batches: Any, images: np.ndarray | None) -> Any:
@@ -101,11 +136,14 @@ def _tf_data(batches: Any, images: np.ndarray | None) -> Any:
 
     if images is not None:
 
-        def with_images(batch: dict[str, Any]) -> dict[str, Any]:
-            image = tf.numpy_function(lambda sample: images[sample], [batch["sample"]], tf.uint8)
-            return {**batch, "image": tf.ensure_shape(image, (*batch["sample"].shape, *images.shape[1:]))}
+        def read(samples: Any) -> Any:
+            image = tf.numpy_function(lambda sample: images[sample], [samples], tf.uint8)
+            return tf.ensure_shape(image, (*samples.shape, *images.shape[1:]))
 
-        batches = batches.map(with_images)
+        def read_images(batch: dict[str, Any]) -> dict[str, Any]:
+            return {**batch, **{image: read(batch[sample]) for sample, image in _image_columns(batch)}}
+
+        batches = batches.map(read_images)
     # There is nothing to tune. With autotuning, `fit` waits at its end for the tuner's thread, which sleeps
     # for up to a minute.
     options = tf.data.Options()
@@ -138,4 +176,4 @@ class _IndexBatches(keras.utils.PyDataset):
         epoch, step = divmod(self._first_step + index, self._steps)
         part = slice(step * self._batch_size, (step + 1) * self._batch_size)
         batch = {name: column[part] for name, column in self._epoch_indices(epoch).items()}
-        return (_with_images(batch, self._images),)
+        return (with_images(batch, self._images),)

@@ -4,21 +4,48 @@ The plan is a function of (seed, epoch). It is computed on the host from raw gen
 same in every version of NumPy. So every backend, machine and resumed run trains on the same images.
 """
 
+import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from kapp.errors import ConfigError
+
+ERASED_AREA = (0.02, 0.4)  # of the image; Zhong et al. 2017, section 4.2
+ERASED_RATIO = (0.3, 1 / 0.3)  # height / width
+GRID = 2**16  # fractions of an image are multiples of 1 / GRID: float32 compares them with pixels exactly
+# The columns of `view_params`. Places are fractions of the height or width, from the top left corner.
+PARAMS = (
+    "zoom", "zoom_top", "zoom_left",  # the side of the crop, and where it begins
+    "brightness", "chroma_cos", "chroma_sin",  # factors: see `kapp.data.augmentation.recolor`
+    "erased_top", "erased_bottom", "erased_left", "erased_right",
+    "mix_weight",  # of the image itself where it is blended with its partner
+    "pasted_top", "pasted_bottom", "pasted_left", "pasted_right",  # where its partner's pixels are pasted
+)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Augmentation:
-    """The views of an image: random crops of the padded image, and their mirror images.
+    """The views of an image.
 
-    The defaults have 2 x 9 x 9 = 162 views (Ratusznik et al., section 3).
+    Random crops of the padded image and their mirror images are numbered views: the defaults have 2 x 9 x 9 =
+    162 of them (Ratusznik et al., section 3). The other settings are off by default. Each draws real numbers
+    for every image and epoch, so that no view comes again.
 
     Args:
         crop_padding: integer, number of black pixels added at each side before the crop.
         flip: whether half of the views are mirrored horizontally.
+        crop_scale: the smallest fraction of the image's area in a random square crop, which is resized to the
+            whole image; 1: no such crop.
+        hue: the largest rotation of the colors, as a fraction of the full circle, up to 0.5.
+        saturation, brightness: the largest relative change, up to 1.
+        random_erasing: the probability that a random rectangle is replaced by the image's mean color (Zhong
+            et al. 2017).
+        mixup: alpha of mixup: images are blended with weights from Beta(alpha, alpha) (Zhang et al. 2018).
+        cutmix: alpha of CutMix: a rectangle is replaced by that of another image, whose area has the
+            distribution Beta(alpha, alpha) (Yun et al. 2019). With mixup, each image gets one of the two.
 
     Example:
 
@@ -31,6 +58,45 @@ class Augmentation:
 
     crop_padding: int = 4
     flip: bool = True
+    crop_scale: float = 1.0
+    hue: float = 0.0
+    saturation: float = 0.0
+    brightness: float = 0.0
+    random_erasing: float = 0.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The crops, the flip, and the other settings that aren't off."""
+        values = dataclasses.asdict(self)
+        off = dataclasses.asdict(Augmentation(self.crop_padding, self.flip))
+        return {
+            name: value
+            for name, value in values.items()
+            if name in ("crop_padding", "flip") or value != off[name]
+        }
+
+    @property
+    def repeats(self) -> bool:
+        """Whether all views are numbered, so that a view may come again."""
+        return self.settings.keys() == {"crop_padding", "flip"}
+
+    @property
+    def mixes(self) -> bool:
+        """Whether a view contains two images, and so has two labels."""
+        return self.mixup > 0 or self.cutmix > 0
+
+    def check_image_shape(self, image_shape: tuple[int, int, int]) -> None:
+        """Refuses a change of colors for images that have none.
+
+        Raises:
+            ConfigError: hue or saturation, and not three channels.
+        """
+        if (self.hue or self.saturation) and image_shape[-1] != 3:
+            raise ConfigError(
+                f"--hue and --saturation are for RGB images, not for images of {image_shape}: leave them out."
+            )
 
     @property
     def crops(self) -> int:
@@ -39,7 +105,7 @@ class Augmentation:
 
     @property
     def count(self) -> int:
-        """Number of views."""
+        """Number of numbered views."""
         return (2 if self.flip else 1) * self.crops**2
 
     @property
@@ -85,6 +151,87 @@ def epoch_plan(seed: int, epoch: int, num_samples: int, augmentation: Augmentati
     order = np.argsort(bits[:num_samples], kind="stable").astype(np.int32)
     view = (bits[num_samples:] % np.uint64(augmentation.count)).astype(np.int32)
     return EpochPlan(order, view)
+
+
+def view_params(seed: int, epoch: int, num_samples: int, augmentation: Augmentation) -> np.ndarray:
+    """Returns the real numbers of the views of an epoch, one row per position of the epoch plan.
+
+    They come from another stream of bits than the plan: with them, the order, the crops and the flips are the
+    same as without. A setting that is turned on changes none of the others.
+
+    Args:
+        seed, epoch, num_samples, augmentation: as for `epoch_plan`.
+
+    Returns:
+        float32 (num_samples, len(PARAMS)).
+    """
+    generator = np.random.Philox(np.random.SeedSequence([seed, epoch, 1]))
+    bits = generator.random_raw(15 * num_samples).reshape(15, num_samples)
+    uniform = iter((bits >> np.uint64(11)) * 2.0**-53)  # float64 from 0, below 1
+    shared = {"uniform": uniform, "augmentation": augmentation}
+    values = _zooms(**shared) | _colors(**shared) | _erased(**shared) | _mixed(**shared)
+    return np.stack([values[name] for name in PARAMS], axis=1).astype(np.float32)
+
+
+def _zooms(uniform: Iterator[np.ndarray], augmentation: Augmentation) -> dict[str, np.ndarray]:
+    side = np.sqrt(_between(next(uniform), augmentation.crop_scale, 1.0))
+    top, left = (_on_grid(next(uniform) * (1 - side)) for _ in range(2))
+    return {"zoom": side, "zoom_top": top, "zoom_left": left}
+
+
+def _colors(uniform: Iterator[np.ndarray], augmentation: Augmentation) -> dict[str, np.ndarray]:
+    hue, saturation, brightness = (
+        _between(next(uniform), -limit, limit)
+        for limit in (augmentation.hue, augmentation.saturation, augmentation.brightness)
+    )
+    angle = 2 * np.pi * hue
+    return {
+        "brightness": 1 + brightness,
+        "chroma_cos": (1 + saturation) * np.cos(angle),
+        "chroma_sin": (1 + saturation) * np.sin(angle) / np.sqrt(3),
+    }
+
+
+def _erased(uniform: Iterator[np.ndarray], augmentation: Augmentation) -> dict[str, np.ndarray]:
+    is_erased = next(uniform) < augmentation.random_erasing
+    area = _between(next(uniform), *ERASED_AREA)
+    ratio = np.exp(_between(next(uniform), *np.log(ERASED_RATIO)))
+    values = {}
+    for low, high, size in (
+        ("top", "bottom", np.sqrt(area * ratio)),
+        ("left", "right", np.sqrt(area / ratio)),
+    ):
+        size = np.minimum(size, 1.0) * is_erased
+        start = next(uniform) * (1 - size)
+        values |= {f"erased_{low}": _on_grid(start), f"erased_{high}": _on_grid(start + size)}
+    return values
+
+
+def _mixed(uniform: Iterator[np.ndarray], augmentation: Augmentation) -> dict[str, np.ndarray]:
+    chance, quantile = next(uniform), next(uniform)
+    weights = [np.ones_like(quantile)] * 2
+    if augmentation.mixes:
+        from scipy.special import betaincinv  # late: half a second to import
+
+        alphas = augmentation.mixup, augmentation.cutmix
+        weights = [betaincinv(alpha, alpha, quantile) if alpha else weights[0] for alpha in alphas]
+    both = augmentation.mixup > 0 and augmentation.cutmix > 0
+    is_blended = chance < 0.5 if both else np.full(len(chance), augmentation.mixup > 0)
+    side = np.where(is_blended, 0.0, np.sqrt(1 - weights[1]))
+    values = {"mix_weight": np.where(is_blended, weights[0], 1.0)}
+    for low, high in (("top", "bottom"), ("left", "right")):
+        center = next(uniform)  # the part outside of the image is cut off: Yun et al. 2019, their code
+        values[f"pasted_{low}"] = _on_grid(np.maximum(center - side / 2, 0.0))
+        values[f"pasted_{high}"] = _on_grid(np.minimum(center + side / 2, 1.0))
+    return values
+
+
+def _between(uniform: np.ndarray, low: float, high: float) -> np.ndarray:
+    return low + (high - low) * uniform
+
+
+def _on_grid(fraction: np.ndarray) -> np.ndarray:
+    return np.round(fraction * GRID) / GRID
 
 
 def stratified_order(labels: np.ndarray, seed: int) -> np.ndarray:

@@ -5,6 +5,24 @@ import math
 from kapp.errors import ConfigError
 
 TEMPERATURES = {"kl": 4.0, "dkd": 4.0, "nkd": 1.0, "dist": 1.0}  # the defaults, those of the papers
+NEED_LABELS = ("dkd", "nkd")  # they treat the label's class and the others apart
+
+
+def check_labels(loss: str, mixes: bool) -> None:
+    """Refuse a loss that needs the one true label of each image, where an image may have two.
+
+    Args:
+        loss: the name of a distillation loss.
+        mixes: whether images are mixed by mixup or CutMix.
+
+    Raises:
+        ConfigError: the loss is one of `NEED_LABELS`, and images are mixed.
+    """
+    if loss in NEED_LABELS and mixes:
+        raise ConfigError(
+            f"--distillation-loss {loss} needs one label per image, but --mixup and --cutmix mix two: leave "
+            "them out, or use kl."
+        )
 
 
 def distill_weight(label_weight: float, weight: float | None = None) -> float:

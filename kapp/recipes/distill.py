@@ -20,7 +20,7 @@ from kapp.errors import ConfigError
 from kapp.fileio import checksum
 from kapp.models import keras_file
 from kapp.papers import ratusznik, scales
-from kapp.papers.distillation import TEMPERATURES, distill_weight
+from kapp.papers.distillation import TEMPERATURES, check_labels, distill_weight
 from kapp.papers.hparams import HParams
 from kapp.papers.scales import Scale
 from kapp.recipes import train
@@ -70,8 +70,8 @@ class DistillationFlags:
     """What is averaged over several teachers."""
     teacher_logits: Literal["cached", "live"] = "cached"
     """cached: compute each of the teachers' logits once and keep them below --data-dir for every student,
-    seed and run (143 MB for CIFAR-10). live: run the teachers in every step; also used where the cache
-    would exceed 2 GiB."""
+    seed and run (143 MB for CIFAR-10; with --mixup or another view that doesn't come again, 0.9 MB per
+    epoch and seed). live: run the teachers in every step; also used where the cache would exceed 2 GiB."""
 
     def check(self) -> None:
         """Raises:
@@ -260,6 +260,7 @@ class Settings:
         """
         check_hparams(self.hparams)
         self.data.check_batch_size(self.hparams.batch_size)
+        check_labels(self.distillation.distillation_loss, self.augmentation.mixes)
 
     @property
     def teacher_files(self) -> list[Path]:
@@ -337,6 +338,7 @@ def run(settings: Settings, stop_epoch: int | None = None) -> Run:
     """
     hparams, names = settings.hparams, settings.teacher_names
     dataset = settings.data.load(settings.dataset, hparams.batch_size)
+    settings.augmentation.check_image_shape(dataset.image_shape)
     config, folder = settings.run_config(dataset), settings.folder(dataset)
     if settings.output.overwrite or not is_finished(folder, config):
         check_teachers(settings, dataset)
@@ -424,9 +426,11 @@ def load_teacher(teachers: Sequence[Path], settings: Settings, dataset: Dataset)
 
     if settings.distillation.teacher_logits == "cached":
         logits = cached_logits(teachers, settings, dataset)
-        if logits.fits:
+        epochs = settings.hparams.epochs
+        if logits.fits(epochs):
             return logits, "cached"
-        print(f"the teachers' logits take {logits.size / 2**30:.1f} GiB: too large to cache, running live")
+        gigabytes = logits.size(epochs) / 2**30
+        print(f"the teachers' logits take {gigabytes:.1f} GiB: too large to cache, running live")
     networks = [keras_file.load(path, dataset.image_shape, dataset.classes) for path in teachers]
     return TeacherEnsemble(networks, settings.distillation.ensemble), "live"
 

@@ -133,16 +133,40 @@ class AugmentationFlags:
     2018)."""
     flip: bool = True
     """Mirror half of the images."""
+    crop_scale: float = 1.0
+    """Random square crops from this fraction of the image's area to all of it, resized to the whole image
+    (1: off)."""
+    hue: float = 0.0
+    """Rotate colors by up to this fraction of the color circle, 0.5 at most."""
+    saturation: float = 0.0
+    """Change the saturation by up to this fraction, 1 at most."""
+    brightness: float = 0.0
+    """Change the brightness by up to this fraction, 1 at most."""
+    random_erasing: float = 0.0
+    """The probability that a random rectangle of the image is erased (Zhong et al. 2017)."""
+    mixup: float = 0.0
+    """alpha of mixup, the blending of two images and their labels (Zhang et al. 2018; 0: off)."""
+    cutmix: float = 0.0
+    """alpha of CutMix, which pastes a rectangle of another image (Yun et al. 2019; 0: off). With --mixup, each
+    image gets one of the two."""
 
     def check(self) -> None:
         """Raises:
-        ConfigError: a negative padding.
+        ConfigError: a value out of range.
         """
-        check_min(self, 0, "crop_padding")
+        check_min(self, 0, "crop_padding", "hue", "saturation", "brightness", "random_erasing")
+        check_max(self, 0.5, "hue")
+        check_max(self, 1, "crop_scale", "saturation", "brightness", "random_erasing")
+        check_positive(self, "crop_scale")
+        for name in ("mixup", "cutmix"):
+            value = getattr(self, name)
+            if not 0 <= value < math.inf:
+                raise ConfigError(f"{_flag(name)} is {value}: it must be 0 or more.")
 
     def resolved(self, crop_padding: int) -> Augmentation:
         """The augmentation, with the paper's `crop_padding` where it is left open."""
-        return Augmentation(crop_padding if self.crop_padding is None else self.crop_padding, self.flip)
+        padding = crop_padding if self.crop_padding is None else self.crop_padding
+        return Augmentation(**{**vars(self), "crop_padding": padding})
 
 
 @dataclass(frozen=True)
@@ -500,6 +524,18 @@ def check_min(settings: Any, smallest: int, *names: str) -> None:
         for value in _values(settings, name):
             if not value >= smallest:
                 raise ConfigError(f"{_flag(name)} is {value}: it must be at least {smallest}.")
+
+
+def check_max(settings: Any, largest: float, *names: str) -> None:
+    """Refuse a value above `largest`; None is a setting left open.
+
+    Raises:
+        ConfigError: with the flag, the value and the bound.
+    """
+    for name in names:
+        for value in _values(settings, name):
+            if not value <= largest:
+                raise ConfigError(f"{_flag(name)} is {value}: it must be at most {largest}.")
 
 
 def check_positive(settings: Any, *names: str) -> None:

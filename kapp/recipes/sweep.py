@@ -25,8 +25,8 @@ from kapp.recipes import distill, train, transfer
 from kapp.recipes.settings import ClusterOptions, OptionalInt, OptionalStr, check_min, with_values
 from kapp.records import SearchRange, SweepConfig, Trial
 from kapp.run_folder import default_folder as default_run_folder
-from kapp.run_folder import is_finished
-from kapp.sweep_folder import BASELINES, Sweep, best_trial, default_folder, identity_settings
+from kapp.run_folder import identity_settings, is_finished
+from kapp.sweep_folder import BASELINES, Sweep, best_trial, default_folder
 from kapp.tuning import search_space, trials
 from kapp.tuning.oracle import FACTOR, Oracle, check_installed
 from kapp.tuning.search import Search, TrialResult
@@ -38,10 +38,11 @@ SEARCHED = {
     "distill": "learning_rate momentum weight_decay dropout label_weight temperature".split(),
     "transfer": "probe_learning_rate finetune_learning_rate momentum weight_decay".split(),
 }
+VIEWS = "crop_scale hue saturation brightness random_erasing mixup cutmix".split()
 SEARCHED_BY_NAME = {
-    "train": ["layers", "widths"],
-    "distill": ["distill_weight", "layers", "widths"],
-    "transfer": [],
+    "train": ["layers", "widths", *VIEWS],
+    "distill": ["distill_weight", "layers", "widths", *VIEWS],
+    "transfer": VIEWS,
 }
 OptionalStrs = Annotated[
     tuple[str, ...] | None, tyro.conf.arg(metavar="[STR [STR ...]]", help_behavior_hint="")
@@ -58,8 +59,9 @@ class SweepSettings:
     """How many trials (default: 30; with --scale small: 6; of hyperband: as many as its brackets have)."""
     search: OptionalStrs = None
     """What to search, of learning_rate, momentum, weight_decay, dropout, label_weight, distill_weight,
-    temperature, layers, widths, probe_learning_rate, finetune_learning_rate (default: what the recipe and its
-    network have, but not distill_weight, layers and widths, and not what a flag fixes)."""
+    temperature, layers, widths, probe_learning_rate, finetune_learning_rate, crop_scale, hue, saturation,
+    brightness, random_erasing, mixup, cutmix (default: what the recipe and its network have of the first six,
+    the temperature and the last two rates, and not what a flag fixes)."""
     search_range: tuple[str, ...] = ()
     """Ranges other than the usual ones, such as learning_rate=1e-4:1e-1 (docs/sweeps.md)."""
     budget: OptionalStr = None

@@ -255,11 +255,11 @@ class Settings:
 
     @property
     def linear_probe(self) -> tuple[HParams, Augmentation]:
-        """How the linear probe is trained."""
+        """How the linear probe is trained; its views are crops and flips alone."""
         hparams = for_epochs(self.hparams, self.phases.probe_epochs)
         return (
             replace(hparams, learning_rate=self.phases.probe_learning_rate),
-            replace(self.augmentation, crop_padding=self.phases.probe_crop_padding),
+            Augmentation(self.phases.probe_crop_padding, self.augmentation.flip),
         )
 
     @property
@@ -379,6 +379,7 @@ def find_or_train_source(settings: Settings) -> Path:
 
 def transfer(settings: Settings, dataset: Dataset, source: Path, stop_epoch: int | None = None) -> list[Run]:
     """The runs from scratch (where wanted), of the linear probe and of fine-tuning, on one target."""
+    settings.augmentation.check_image_shape(dataset.image_shape)
     config = settings.run_config(dataset, source)
     folder, overwrite = settings.folder(dataset, source), settings.output.overwrite
     with Run.open(folder, config, overwrite) as run, Run.open(run.linear_probe, config, overwrite) as probe:

@@ -12,7 +12,7 @@ import pandas as pd
 from kapp.papers import hu, ratusznik
 from kapp.papers.distillation import TEMPERATURES
 from kapp.reporting.markdown import Block, Paragraph, Table, to_markdown
-from kapp.run_folder import Run
+from kapp.run_folder import ADDED_SETTINGS, Run
 
 COLUMNS = (
     "run recipe model teachers distillation_loss dataset width parameters flops epochs best_epoch batch_size "
@@ -27,8 +27,8 @@ SUPERVISION = (
 # How it is trained. The device and the commit are where and when, not what.
 TRAINING = (
     "dataset data_sha256 train_images width epochs batch_size optimizer learning_rate momentum "
-    "weight_decay schedule milestones rates warmup_epochs crop_padding flip pooling_norm code_variants "
-    "validation_images validate_every backend precision"
+    "weight_decay schedule milestones rates warmup_epochs crop_padding flip crop_scale hue saturation brightness "
+    "random_erasing mixup cutmix pooling_norm code_variants validation_images validate_every backend precision"
 ).split()
 EXPERIMENT = ["recipe", "model", *SUPERVISION, *TRAINING]  # runs that share these differ in the seed only
 COLUMNS += [name for name in EXPERIMENT if name not in COLUMNS]
@@ -60,6 +60,7 @@ def merged(run: Run) -> dict[str, Any]:
     low, high = result.test_interval
     return {
         "distillation_loss": "cross_entropy",  # unless the settings have another
+        **ADDED_SETTINGS,
         **config.settings,
         **result.hyperparameters,
         **{each.name: getattr(result, each.name) for each in dataclasses.fields(result)},

@@ -8,9 +8,10 @@ from keras import ops
 
 from kapp.data.sampling import Augmentation
 from kapp.errors import ConfigError
+from kapp.papers.distillation import check_labels
 from kapp.papers.distillation import distill_weight as resolve_weight
 from kapp.training import distillation_losses
-from kapp.training.distillation_losses import DistillationLoss, cross_entropy
+from kapp.training.distillation_losses import DistillationLoss
 from kapp.training.learner import Batch, Learner
 from kapp.training.teacher_cache import CachedTeacher, TeacherLogits
 from kapp.training.teacher_ensemble import TeacherEnsemble, num_classes
@@ -80,7 +81,8 @@ class Distiller(Learner):
 
         Args:
             distillation_loss: one of `distillation_losses.NAMES`, or a function of (labels, teacher_logits,
-                student_logits) that returns one value per sample.
+                student_logits) that returns one value per sample. Of an image that mixup or CutMix mixes,
+                its label is that of the larger part.
             temperature: of kl, dkd, nkd and dist; the paper's by default.
             label_weight: the weight of the labels' cross-entropy in the loss, from 0 (Ratusznik et al.).
             distill_weight: the weight of the distillation loss, from 0. Default: 1 - `label_weight`.
@@ -89,11 +91,14 @@ class Distiller(Learner):
             optimizer, settings: as for `Learner.compile`.
 
         Raises:
-            ConfigError: a weight or the temperature is out of range, or the name of the loss is unknown.
+            ConfigError: a weight or the temperature is out of range, or the name of the loss is unknown; or
+                the loss needs one label per image, and the augmentation mixes images.
         """
         if temperature is not None and not temperature > 0:
             raise ConfigError(f"temperature is {temperature}: it must be above 0.")
         self.distillation_loss = distillation_losses.get(distillation_loss, temperature, standardize_logits)
+        if isinstance(distillation_loss, str):
+            check_labels(distillation_loss, self.augmentation.mixes)
         self.distill_weight = resolve_weight(label_weight, distill_weight)
         self.label_weight = label_weight
         super().compile(optimizer, **settings)
@@ -111,7 +116,7 @@ class Distiller(Learner):
         losses = self.distill_weight * self.distillation_loss(batch.labels, batch.teacher_logits, logits)
         if self.label_weight == 0:
             return losses
-        return losses + self.label_weight * cross_entropy(batch.labels, logits)
+        return losses + self.label_weight * self.label_loss(batch, logits)
 
     def update_metrics(self, batch: Batch, logits: Any, loss: Any) -> None:
         super().update_metrics(batch, logits, loss)

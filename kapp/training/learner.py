@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from kapp.data.augmentation import augment, gather_and_augment
+from kapp.data.augmentation import augment_batch, label_share
 from kapp.data.sampling import Augmentation
 from kapp.distributed import replicate, shard_batch
 from kapp.errors import ConfigError
@@ -21,9 +21,11 @@ class Batch(NamedTuple):
     """The inputs of a step, complete before any gradient is computed."""
 
     inputs: Any  # of the network's forward pass: images (n, height, width, channels), 0 to 255
-    labels: Any  # int (n,)
+    labels: Any  # int (n,); of a mixed image that of its larger part
     sample_weight: Any = None  # float (n,); None: all 1
     teacher_logits: Any = None  # float32 (n, classes); None: no teacher
+    partner_labels: Any = None  # int (n,): of the smaller part of a mixed image; None: no image is mixed
+    label_share: Any = None  # float (n,), from 0.5 to 1: how much of a mixed image has its label in `labels`
 
 
 class Learner(keras.Model):
@@ -37,7 +39,10 @@ class Learner(keras.Model):
             save it, not the Learner.
         dataset: a `kapp.data.Dataset`, whose labels and images are copied to the device (a `streamed` one
             brings its images with each batch). None: ordinary batches only.
-        augmentation: what the view numbers in index batches mean; `Augmentation()` by default.
+        augmentation: what the views in index batches mean; `Augmentation()` by default.
+
+    Raises:
+        ConfigError: the augmentation changes colors, and the images have none.
 
     Example:
 
@@ -58,6 +63,8 @@ class Learner(keras.Model):
         self.images = self.labels = None
         self.streamed = dataset is not None and dataset.streamed
         if dataset is not None:
+            self.augmentation.check_image_shape(dataset.image_shape)
+            self.image_shape = dataset.image_shape
             gc.collect()  # an unused Learner is part of a reference cycle, which keeps its images in memory
             # Variables and not constants, so that the images are an argument of the compiled step.
             self.labels = _constant(dataset.labels, "int32", "labels")
@@ -99,10 +106,7 @@ class Learner(keras.Model):
         """The inputs of `forward_pass`: the images `x`, or those of the batch of indices `x`, augmented."""
         if not self.is_index_batch(x):
             return x
-        batch = shard_batch(x)
-        if self.streamed:
-            return augment(batch["image"], batch["view"], self.augmentation)
-        return gather_and_augment(self.images, batch["sample"], batch["view"], self.augmentation)
+        return augment_batch(shard_batch(x), self.augmentation, self.images)
 
     def forward_pass(self, inputs: Any, training: bool) -> Any:
         """Logits (n, classes)."""
@@ -122,11 +126,32 @@ class Learner(keras.Model):
             labels = ops.squeeze(labels, -1)
         elif len(labels.shape) > 1:
             raise ConfigError("labels must be integers (n,): take the argmax of one-hot ones.")
-        return Batch(self.network_inputs(x), labels, sample_weight)
+        batch = Batch(self.network_inputs(x), labels, sample_weight)
+        is_mixed = self.is_index_batch(x) and "partner_sample" in x
+        return self._with_partners(batch, x) if is_mixed else batch
+
+    def _with_partners(self, batch: Batch, x: Any) -> Batch:
+        """`batch` with both labels of each mixed image, that of the larger part first."""
+        partner_labels = ops.take(self.labels, x["partner_sample"], axis=0)
+        share = label_share(x["params"], *self.image_shape[:2])
+        is_larger = share >= 0.5
+        return batch._replace(
+            labels=ops.where(is_larger, batch.labels, partner_labels),
+            partner_labels=ops.where(is_larger, partner_labels, batch.labels),
+            label_share=ops.maximum(share, 1 - share),
+        )
 
     def per_sample_loss(self, batch: Batch, logits: Any) -> Any:
         """The loss of each sample, (n,)."""
-        return cross_entropy(batch.labels, logits)
+        return self.label_loss(batch, logits)
+
+    def label_loss(self, batch: Batch, logits: Any) -> Any:
+        """The cross-entropy of each sample, (n,); of a mixed image the mean of its two labels', by share."""
+        loss = cross_entropy(batch.labels, logits)
+        if batch.partner_labels is None:
+            return loss
+        other = cross_entropy(batch.partner_labels, logits)
+        return batch.label_share * loss + (1 - batch.label_share) * other
 
     def batch_loss(self, batch: Batch, training: bool) -> Any:
         """The mean loss of the samples plus the network's own losses (regularizers, `add_loss`), a scalar;

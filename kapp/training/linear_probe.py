@@ -78,6 +78,9 @@ class LinearProbe(Learner):
         cache_features: compute the features of every view of every image once, before the first step, and not
             those of each batch in its step. The results are equal. It is faster where views come more than
             once.
+
+    Raises:
+        ConfigError: `cache_features` where views don't come again.
     """
 
     def __init__(
@@ -91,6 +94,8 @@ class LinearProbe(Learner):
         self.backbone, self.head = split.backbone, split.head
         self.features = self.rows = None
         if cache_features:
+            if not self.augmentation.repeats:
+                raise ConfigError("features are cached for crops and flips only: set cache_features=False.")
             table, rows = compute_features(split.backbone, dataset, self.augmentation)
             self.features = keras.Variable(table, trainable=False, name="features")
             self.rows = keras.Variable(rows, dtype="int32", trainable=False, name="rows")
@@ -109,7 +114,9 @@ class LinearProbe(Learner):
 
 def should_cache(split: SplitNetwork, dataset: Dataset, augmentation: Augmentation, epochs: int) -> bool:
     """Whether a table of all features is less work than the backbone's outputs in `epochs` epochs, and takes
-    at most `MAX_CACHE_BYTES`."""
+    at most `MAX_CACHE_BYTES`. Not where views don't come again."""
+    if not augmentation.repeats:
+        return False
     size = int(np.prod(split.backbone.output_shape[1:])) * 4
     return augmentation.count <= epochs and size * _row_count(dataset, augmentation) <= MAX_CACHE_BYTES
 

@@ -3,7 +3,6 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,9 @@ import numpy as np
 from keras import ops
 
 from kapp.callbacks import LoadTeacherLogits
-from kapp.data import Augmentation, Dataset, sources
-from kapp.data.augmentation import augment
+from kapp.data import Augmentation, Dataset, pipelines, sources
+from kapp.data.augmentation import augment_batch
+from kapp.data.pipelines import Batch
 from kapp.distributed import shard_batch
 from kapp.errors import ConfigError, KappError
 from kapp.fileio import atomic_file, checksum, folder_lock, make_folder, write_text
@@ -37,6 +37,10 @@ class TeacherLogits:
     teachers, the data, the split, the augmentation and the backend. A teacher computes in the precision of
     its own file. Several processes may share a store: one at a time computes, and no row changes once it
     is written.
+
+    Where views don't come again (`Augmentation.repeats` is False), logits.npy has one row per image, and each
+    epoch has a file of its own, seed_SEED/epoch_EPOCH.npy, with one row per position of its plan. All
+    students and losses of a seed share it.
 
     Args:
         teachers: one or several run folders or .keras files, which are loaded only when a row is missing; or
@@ -72,32 +76,33 @@ class TeacherLogits:
             "ensemble": ensemble if len(teachers) > 1 else None,
             "data_sha256": dataset.checksum,
             "train_sha256": hashlib.sha256(dataset.train.samples.tobytes()).hexdigest(),
-            "augmentation": asdict(self.augmentation),
+            "augmentation": self.augmentation.settings,
             "backend": keras.backend.backend(),
         }
         digest = hashlib.sha256(json.dumps(self._key, sort_keys=True).encode()).hexdigest()
         self.folder = (folder or sources.home() / "teacher_logits") / digest[:32]
         self.file = self.folder / "logits.npy"
-        # A training image has one row per view, another image has one row.
-        self._row_counts = np.ones(len(dataset.images), np.int64)
-        self._row_counts[dataset.train.samples] = self.augmentation.count
-        self._first_row = np.cumsum(self._row_counts) - self._row_counts
+        # A training image has one row per numbered view, another image has one row.
+        self._has_views = np.zeros(len(dataset.images), bool)
+        self._has_views[dataset.train.samples] = self.augmentation.repeats
+        counts = np.where(self._has_views, self.augmentation.count, 1).astype(np.int64)
+        self._first_row = np.cumsum(counts) - counts
+        self._table = _Table(self.file, (int(counts.sum()), self.num_classes + 1))
 
-    @property
-    def shape(self) -> tuple[int, int]:
-        """The shape of the stored array."""
-        return int(self._row_counts.sum()), self.num_classes + 1
+    def size(self, epochs: int) -> int:
+        """The bytes on disk after `epochs` epochs of one seed.
 
-    @property
-    def size(self) -> int:
-        """Bytes on disk from the first row on: (training images * views + other images) * (classes + 1) * 2,
-        which is 143 MB for CIFAR-10."""
-        return self.shape[0] * self.shape[1] * 2
+        Where views come again: (training images * views + other images) * (classes + 1) * 2 from the first
+        row on, which is 143 MB for CIFAR-10. Where they don't: (images + training images * epochs) *
+        (classes + 1) * 2, which is 265 MB after 300 epochs.
+        """
+        planned = 0 if self.augmentation.repeats else len(self.dataset.train) * epochs
+        rows, columns = self._table.shape
+        return (rows + planned) * columns * 2
 
-    @property
-    def fits(self) -> bool:
-        """Whether the store is small enough: at most `MAX_BYTES`."""
-        return self.size <= MAX_BYTES
+    def fits(self, epochs: int) -> bool:
+        """Whether the store of `epochs` epochs is small enough: at most `MAX_BYTES`."""
+        return self.size(epochs) <= MAX_BYTES
 
     @property
     def exists(self) -> bool:
@@ -105,10 +110,11 @@ class TeacherLogits:
         return self.file.is_file()
 
     def get(self, sample: np.ndarray, view: np.ndarray) -> np.ndarray:
-        """The logits for the views `view` of the images `sample`; computes those that are missing.
+        """The logits for the numbered views `view` of the images `sample`; computes those that are missing.
 
         Args:
-            sample, view: integers (n,). Only training images have views other than the identity.
+            sample, view: integers (n,). Only training images have views other than the identity, and only
+                where views come again.
 
         Returns:
             float16 (n, classes).
@@ -118,58 +124,80 @@ class TeacherLogits:
                 or a logit isn't finite.
             ConfigError: a teacher doesn't fit the data set.
         """
-        number = self._row_numbers(sample, view)
-        rows = self._read_rows(number)
+        batch = {"sample": sample, "view": view.astype(np.int32)}
+        return self._get(self._table, self._row_numbers(sample, view), batch)
+
+    def get_epoch(self, seed: int, epoch: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """The first `count` samples of an epoch plan, and the logits for their views; computes those that are
+        missing.
+
+        Args:
+            seed, epoch: as for `sampling.epoch_plan`.
+
+        Returns:
+            int32 (count,) and float16 (count, classes).
+
+        Raises:
+            KappError, ConfigError: as `get`.
+        """
+        train = self.dataset.train.samples
+        plan = pipelines.epoch_batch(train, seed, epoch, self.augmentation)
+        batch = {name: column[:count] for name, column in plan.items()}
+        if self.augmentation.repeats:
+            return batch["sample"], self.get(batch["sample"], batch["view"])
+        file = self.folder / f"seed_{seed}" / f"epoch_{epoch:04d}.npy"
+        table = _Table(file, (len(train), self.num_classes + 1))
+        return batch["sample"], self._get(table, np.arange(count), batch)
+
+    def _row_numbers(self, sample: np.ndarray, view: np.ndarray) -> np.ndarray:
+        """The rows of logits.npy for numbered views."""
+        has_views = self._has_views[sample]
+        if not (has_views | (view == self.augmentation.identity)).all():
+            raise ConfigError(
+                "teacher logits of an image that isn't for training exist for its identity view only."
+            )
+        return self._first_row[sample] + np.where(has_views, view, 0)
+
+    def _get(self, table: "_Table", number: np.ndarray, batch: Batch) -> np.ndarray:
+        """The logits in the rows `number` of `table`, which are those of the views in `batch`."""
+        rows = table.read(number)
         if _missing(rows).any():
             make_folder(self.folder)
             waiting = f"waiting for another process that computes the same teacher logits ({self.folder})"
             with folder_lock(self.folder, waiting):
-                rows = self._fill_missing(number, sample, view)
+                rows = self._fill_missing(table, number, batch)
         return rows[:, :-1].view(np.float16)
 
-    def _row_numbers(self, sample: np.ndarray, view: np.ndarray) -> np.ndarray:
-        in_training = self._row_counts[sample] == self.augmentation.count
-        if not (in_training | (view == self.augmentation.identity)).all():
-            raise ConfigError(
-                "teacher logits of an image that isn't for training exist for its identity view only."
-            )
-        return self._first_row[sample] + np.where(in_training, view, 0)
-
-    def _read_rows(self, number: np.ndarray) -> np.ndarray:
-        if not self.exists:
-            return np.zeros((len(number), self.shape[1]), np.uint16)
-        return np.asarray(self._open("r")[number])
-
-    def _fill_missing(self, number: np.ndarray, sample: np.ndarray, view: np.ndarray) -> np.ndarray:
+    def _fill_missing(self, table: "_Table", number: np.ndarray, batch: Batch) -> np.ndarray:
         """Compute the rows that are missing and return all; the caller has the lock."""
-        if not self.exists:
-            self._create()
-        table = self._open("r+")
-        rows = np.asarray(table[number])
+        description = self.folder / "store.json"
+        if not description.is_file():
+            write_text(description, json.dumps(self._key, indent=2) + "\n")
+        array = table.open_or_create()
+        rows = np.asarray(array[number])
         missing = np.flatnonzero(_missing(rows))
         # Nobody else writes now: a row with a checksum must be complete.
         if rows[missing, -1].any():
-            raise KappError(self._damaged("a row isn't what was written"))
+            raise KappError(table.damaged("a row isn't what was written"))
         progress = ProgressLine("teacher logits", len(missing), "views")
         for start in range(0, len(missing), BATCH_SIZE):
             part = missing[start : start + BATCH_SIZE]
-            bits = self._compute(sample[part], view[part]).view(np.uint16)
-            table[number[part], :-1] = bits
-            table[number[part], -1] = _row_checksum(bits)  # last: a kill before it leaves the rows missing
+            bits = self._compute({name: column[part] for name, column in batch.items()}).view(np.uint16)
+            array[number[part], :-1] = bits
+            array[number[part], -1] = _row_checksum(bits)  # last: a kill before it leaves the rows missing
             progress(start + len(part))
-        return np.asarray(table[number])
+        return np.asarray(array[number])
 
-    def _compute(self, sample: np.ndarray, view: np.ndarray) -> np.ndarray:
-        """The teachers' logits, float16 (n, classes) for n up to `BATCH_SIZE`."""
+    def _compute(self, batch: Batch) -> np.ndarray:
+        """The teachers' logits for the views in `batch`, float16 (n, classes) for n up to `BATCH_SIZE`."""
         if self._model is None:
             self._model = _AugmentedTeachers(
                 TeacherEnsemble(self._networks(), self.ensemble), self.augmentation
             )
-        batch = {
-            "images": self.dataset.images[np.resize(sample, BATCH_SIZE)],
-            "view": np.resize(view, BATCH_SIZE).astype(np.int32),
-        }
-        logits = np.asarray(self._model.predict_on_batch(batch), np.float32)[: len(sample)]
+        count = len(batch["sample"])
+        whole = {name: column[np.resize(np.arange(count), BATCH_SIZE)] for name, column in batch.items()}
+        whole = pipelines.with_images(whole, self.dataset.images)
+        logits = np.asarray(self._model.predict_on_batch(whole), np.float32)[:count]
         if not np.isfinite(logits).all():
             raise KappError(
                 "a teacher's logits are NaN or infinite. Choose another teacher, or train it again."
@@ -192,25 +220,47 @@ class TeacherLogits:
             networks.append(teacher)
         return networks
 
-    def _create(self) -> None:
-        write_text(self.folder / "store.json", json.dumps(self._key, indent=2) + "\n")
-        with atomic_file(self.file) as partial:
-            np.save(partial, np.zeros(self.shape, np.uint16))  # not sparse: a full disk shows here, not later
+
+class _Table:
+    """A file of rows of logits.
+
+    Args:
+        file: an .npy file, which may not exist.
+        shape: (rows, classes + 1).
+    """
+
+    def __init__(self, file: Path, shape: tuple[int, int]):
+        self._file, self.shape = file, shape
+
+    def read(self, number: np.ndarray) -> np.ndarray:
+        """The rows `number`, uint16 (n, classes + 1): 0 where they are missing."""
+        if not self._file.is_file():
+            return np.zeros((len(number), self.shape[1]), np.uint16)
+        return np.asarray(self._open("r")[number])
+
+    def open_or_create(self) -> np.ndarray:
+        """All rows, to be written."""
+        if not self._file.is_file():
+            make_folder(self._file.parent)
+            with atomic_file(self._file) as partial:
+                # Not sparse: a full disk shows here, not later.
+                np.save(partial, np.zeros(self.shape, np.uint16))
+        return self._open("r+")
+
+    def damaged(self, reason: Any) -> str:
+        return (
+            f"the teacher logits in {self._file} are damaged ({reason}). "
+            "Delete that file; the next run computes them again."
+        )
 
     def _open(self, mode: Any) -> np.ndarray:
         try:
-            table = np.load(self.file, mmap_mode=mode, allow_pickle=False)
+            array = np.load(self._file, mmap_mode=mode, allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
-            raise KappError(self._damaged(error)) from error
-        if table.shape != self.shape or table.dtype != np.uint16:
-            raise KappError(self._damaged(f"{table.dtype} {table.shape} instead of uint16 {self.shape}"))
-        return table
-
-    def _damaged(self, reason: Any) -> str:
-        return (
-            f"the teacher logits in {self.file} are damaged ({reason}). "
-            "Delete that file; the next run computes them again."
-        )
+            raise KappError(self.damaged(error)) from error
+        if array.shape != self.shape or array.dtype != np.uint16:
+            raise KappError(self.damaged(f"{array.dtype} {array.shape} instead of uint16 {self.shape}"))
+        return array
 
 
 class CachedTeacher(keras.layers.Layer):
@@ -258,15 +308,32 @@ class CachedTeacher(keras.layers.Layer):
         Raises:
             ConfigError, KappError: as `TeacherLogits.get` does.
         """
-        self._rows[sample] = self.cache.get(sample, view)
+        self._load(learner, sample, self.cache.get(sample, view))
+
+    def load_epoch(self, learner: keras.Model, seed: int, epoch: int, count: int) -> None:
+        """Load the logits for the first `count` views of an epoch plan.
+
+        Args:
+            learner: the Distiller.
+            seed, epoch: as for `TeacherLogits.get_epoch`.
+
+        Raises:
+            ConfigError, KappError: as `TeacherLogits.get` does.
+        """
+        self._load(learner, *self.cache.get_epoch(seed, epoch, count))
+
+    def _load(self, learner: keras.Model, sample: np.ndarray, logits: np.ndarray) -> None:
+        self._rows[sample] = logits
         backend.assign(learner, self.rows, self._rows)
 
-    def fit_callbacks(self, **settings: Any) -> list[keras.callbacks.Callback]:
-        return [LoadTeacherLogits(self, augmentation=self.cache.augmentation, **settings)]
+    def fit_callbacks(self, samples: np.ndarray, **settings: Any) -> list[keras.callbacks.Callback]:
+        if not np.array_equal(samples, self.cache.dataset.train.samples):
+            raise ConfigError("TeacherLogits are for all training images of the data set: train on these.")
+        return [LoadTeacherLogits(self, len(samples), augmentation=self.cache.augmentation, **settings)]
 
 
 class _AugmentedTeachers(keras.Model):
-    """A TeacherEnsemble that takes views of images in host memory, compiled to predict."""
+    """A TeacherEnsemble that takes batches of indices with their images, compiled to predict."""
 
     def __init__(self, teachers: TeacherEnsemble, augmentation: Augmentation):
         super().__init__(name="augmented_teachers", dtype="float32")
@@ -275,7 +342,7 @@ class _AugmentedTeachers(keras.Model):
         self.compile(jit_compile=backend.inference_jit(teachers))
 
     def call(self, batch: dict[str, Any]) -> Any:
-        return self.teachers(augment(batch["images"], batch["view"], self.augmentation))
+        return self.teachers(augment_batch(batch, self.augmentation))
 
 
 def _missing(rows: np.ndarray) -> np.ndarray:

@@ -23,9 +23,24 @@ RANGES = {
     "widths": SearchRange("widths", 0.25, 4.0, log=True),  # of each hidden layer, relative to the first
     "probe_learning_rate": SearchRange("probe_learning_rate", 1e-4, 1e-1, log=True),
     "finetune_learning_rate": SearchRange("finetune_learning_rate", 1e-4, 1e-1, log=True),
+    "crop_scale": SearchRange("crop_scale", 0.2, 1.0),
+    "hue": SearchRange("hue", 0.0, 0.1),
+    "saturation": SearchRange("saturation", 0.0, 0.5),
+    "brightness": SearchRange("brightness", 0.0, 0.5),
+    "random_erasing": SearchRange("random_erasing", 0.0, 0.5),
+    "mixup": SearchRange("mixup", 0.0, 1.0),
+    "cutmix": SearchRange("cutmix", 0.0, 1.0),
 }
 SGD_LEARNING_RATE = SearchRange("learning_rate", 1e-3, 3e-1, log=True)
-LIMITS = {"momentum": (0.0, 0.999), "dropout": (0.0, 0.99), "label_weight": (0.0, 1.0), "layers": (1, 20)}
+LIMITS = {
+    "momentum": (0.0, 0.999),
+    "dropout": (0.0, 0.99),
+    "label_weight": (0.0, 1.0),
+    "layers": (1, 20),
+    "crop_scale": (0.01, 1.0),
+    "hue": (0.0, 0.5),
+    **dict.fromkeys(("saturation", "brightness", "random_erasing"), (0.0, 1.0)),
+}
 
 
 def ranges(

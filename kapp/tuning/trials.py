@@ -7,7 +7,7 @@ from kapp import models
 from kapp.errors import ConfigError
 from kapp.models import mlp_budget, notation
 from kapp.models.notation import Dense, Dropout
-from kapp.papers.distillation import TEMPERATURES
+from kapp.papers.distillation import NEED_LABELS, TEMPERATURES
 from kapp.records import SearchRange, Setting
 from kapp.run_folder import Run
 from kapp.tuning.search import TrialResult
@@ -22,6 +22,8 @@ def why_not_searchable(name: str, network: str, settings: Mapping[str, Any]) -> 
     match name:
         case "learning_rate" if settings["rates"]:
             return "--rates are the learning rates"
+        case "mixup" | "cutmix" if settings.get("distillation_loss") in NEED_LABELS:
+            return f"--distillation-loss {settings['distillation_loss']} needs one label per image"
         case "temperature" if settings["distillation_loss"] not in TEMPERATURES:
             return f"--distillation-loss is {settings['distillation_loss']}, which has no temperature"
         case "dropout" if has_dropout:

@@ -108,6 +108,12 @@ def test_a_warmup_is_a_fraction_of_each_training():
         (train, "--model base_c --pooling-norm 2.5 --code-variants corner schedule"),
         (train, "--model all_cnn_c --rates 0.1 0.05 0.01 0.005 --validation-images 0 --validate-every 4000"),
         (distill, "--teacher teacher_1 conv_1 --distillation-loss kl --no-flip --scale small"),
+        (
+            train,
+            "--crop-scale 0.3 --hue 0.1 --saturation 0.3 --random-erasing 0.25 --mixup 0.2",
+        ),
+        (distill, "--cutmix 1 --mixup 0.4 --crop-padding 0"),
+        (transfer, "--hue 0.5 --brightness 1 --target shapes:near --source shapes"),
         (transfer, "--target shapes:near shapes:far --source shapes --head mlp --no-scratch-baseline"),
     ],
 )

@@ -52,6 +52,7 @@ def test_a_wrong_value_is_refused_in_one_line_before_anything_is_written(kapp, t
         ("train --budget 10M", "--budget goes with --search layers or widths"),
         ("train --budget ten --search widths", "--budget is 'ten'"),
         ("train --search widths --model conv_1", "conv_1 isn't a network of"),
+        ("distill --search mixup --distillation-loss nkd", "nkd needs one label per image"),
         ("distill --search temperature", "is prob_mse, which has no temperature"),
         ("train --rates 0.1 0.01 --milestones 1 --schedule multistep --search learning_rate",
          "--rates are the learning rates"),

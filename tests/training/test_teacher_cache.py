@@ -298,11 +298,12 @@ def test_a_cache_that_does_not_fit_is_refused(dataset, tiny_npz, student, tmp_pa
 def test_size_is_that_of_the_file(dataset, tmp_path, monkeypatch):
     logits = cache(dataset, tmp_path)
     logits.get(*epoch_views(dataset))
-    assert logits.size == (160 * 18 + 90) * 4 * 2
-    assert logits.file.stat().st_size == logits.size + 128  # the header of .npy
-    assert logits.fits
+    size = logits.size(epochs=1)
+    assert size == logits.size(epochs=300) == (160 * 18 + 90) * 4 * 2
+    assert logits.file.stat().st_size == size + 128  # the header of .npy
+    assert logits.fits(epochs=300)
     monkeypatch.setattr(teacher_cache, "MAX_BYTES", 1000)
-    assert not logits.fits
+    assert not logits.fits(epochs=1)
 
 
 FILL = """
@@ -318,10 +319,10 @@ dataset = data.load(f"npz:{npz}")
 logits = TeacherLogits([Path(folder) / "teacher.keras"], dataset, Augmentation(1), folder=Path(folder))
 compute, computed = logits._compute, []
 
-def slowly(sample, view):
-    computed.extend(sample)
+def slowly(batch):
+    computed.extend(batch["sample"])
     time.sleep(float(pause))
-    return compute(sample, view)
+    return compute(batch)
 
 logits._compute = slowly
 for epoch in range(int(first), int(last)):
@@ -360,12 +361,12 @@ def test_a_kill_leaves_no_wrong_row(tiny_npz, dataset, tmp_path):
     process = fill(tiny_npz, tmp_path, 0, 1, 0.2)
     number = logits._row_numbers(*epoch_views(dataset))
     deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and (logits._read_rows(number)[:, -1] != 0).sum() < 20:
+    while time.monotonic() < deadline and (logits._table.read(number)[:, -1] != 0).sum() < 20:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
     process.stdout.close()
-    missing = teacher_cache._missing(logits._read_rows(number))
+    missing = teacher_cache._missing(logits._table.read(number))
     assert 0 < missing.sum() < len(missing)
     expected = cache(dataset, tmp_path / "alone", [file]).get(*epoch_views(dataset))
     np.testing.assert_allclose(logits.get(*epoch_views(dataset)), expected, **WITHIN_FLOAT16)

@@ -3,6 +3,7 @@
 import pytest
 
 from kapp.errors import ConfigError
+from kapp.recipes.settings import AugmentationFlags
 from kapp.tuning import search_space
 
 
@@ -11,6 +12,19 @@ def test_usual_ranges_and_those_of_the_user():
     assert (rate.low, rate.high, rate.log) == (1e-3, 0.5, True)
     assert decay == search_space.RANGES["weight_decay"]
     assert search_space.ranges(["learning_rate"], optimizer="sgd") == (search_space.SGD_LEARNING_RATE,)
+
+
+def test_views_have_ranges_that_their_flags_accept():
+    names = "crop_scale hue saturation brightness random_erasing mixup cutmix".split()
+    searched = {each.name: each for each in search_space.ranges(names, ["cutmix=0.5:2", "hue=0:0.5"])}
+    assert (searched["cutmix"].low, searched["cutmix"].high) == (0.5, 2)
+    for bounds in (
+        {name: searched[name].low for name in names},
+        {name: searched[name].high for name in names},
+    ):
+        AugmentationFlags(**bounds).check()
+    with pytest.raises(ConfigError, match="HIGH at most 0.5"):
+        search_space.ranges(["hue"], ["hue=0:0.6"])
 
 
 def test_widths_are_those_of_each_layer_but_the_first():
