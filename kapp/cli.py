@@ -23,7 +23,7 @@ BACKENDS = ("tensorflow", "jax", "torch")
 # The recipe and the flags of this process; empty where it isn't a command.
 command_line: list[str] = []
 # Keys of config.json that are no settings.
-NOT_A_SETTING = ("recipe", "backend", "data_sha256", "teachers_sha256", "source_sha256")
+NOT_A_SETTING = ("recipe", "backend", "data_sha256", "teachers_sha256", "source_sha256", "unlabeled_sha256")
 
 
 def run(config_type: type[Config], main: Callable[[Config], Any], arguments: Sequence[str] | None = None):

@@ -34,6 +34,7 @@ class RunConfig:
     settings: Mapping[str, Setting]
     teachers_sha256: tuple[str, ...] = ()  # of teachers that are files; in the order of --teacher
     source_sha256: str | None = None  # of the network that a transfer starts from
+    unlabeled_sha256: str | None = None  # of the images of --unlabeled
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,8 @@ class RunResult:
     # How many validation images each teacher, or the source, was trained on; None: unknown. () without
     # teachers, or with a source of other images.
     validation_overlap: tuple[int | None, ...] = ()
+    labeled_images: int | None = None  # training images with a label; None: all
+    unlabeled_images: int = 0  # training images that --unlabeled added to those of the data set
     scoring_precision: str | None = None  # of the test scores; None: `precision`, that of the training
     status: Literal["finished"] = "finished"
 

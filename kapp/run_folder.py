@@ -41,11 +41,11 @@ NOT_IN_IDENTITY = (
     "out", "overwrite", "data_dir", "image_storage", "devices", "coordinator", "process_id",
     "num_processes",
 )  # fmt: skip
-# Settings that are younger than some runs, and their values that change nothing. With these values they are no
-# part of the identity: a run that was made before them is found.
+# Settings that are younger than some runs, and their values that change nothing. With these values they are
+# no part of the identity: a run that was made before them is found.
 ADDED_SETTINGS = {
     "crop_scale": 1.0, "hue": 0.0, "saturation": 0.0, "brightness": 0.0, "random_erasing": 0.0, "mixup": 0.0,
-    "cutmix": 0.0,
+    "cutmix": 0.0, "labeled": None, "unlabeled": None,
 }  # fmt: skip
 FILES = ("config.json environment.json metrics.csv model.keras confusion.csv predictions.npz result.json "
          "report.md").split()  # fmt: skip

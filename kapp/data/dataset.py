@@ -2,17 +2,20 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TypedDict
+from pathlib import Path
+from typing import Optional, TypedDict
 
 import numpy as np
 
 from kapp.data import sampling, sources
+from kapp.data.array_cache import disk_array
 from kapp.errors import ConfigError
 
 MAX_RESIDENT_BYTES = 2**32  # larger sets of images are streamed by default
 CHUNK = 1000  # images in memory at once where all of them are read
+NO_LABEL = -1
 
 
 class ModelArguments(TypedDict):
@@ -55,7 +58,7 @@ class Dataset:
 
     name: str
     images: np.ndarray  # uint8 (n, height, width, channels); may be memory-mapped
-    labels: np.ndarray  # int32 (n,)
+    labels: np.ndarray  # int32 (n,); NO_LABEL: a training image whose label is unknown, or not to be used
     classes: tuple[str, ...]
     train: Split
     validation: Split
@@ -65,6 +68,15 @@ class Dataset:
     # int32 (n,): all training images, in the order of `sampling.hold_out`.
     train_order: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int32), kw_only=True)
     has_own_validation: bool = field(default=False, kw_only=True)
+    # The data set as it was loaded, where labels were hidden or images added. Its checksum is that of both.
+    source: Optional["Dataset"] = field(default=None, kw_only=True, repr=False)
+    unlabeled_images: int = field(default=0, kw_only=True)  # added to the training images
+    unlabeled_sha256: str | None = field(default=None, kw_only=True)
+
+    @property
+    def labeled_images(self) -> int:
+        """Number of training images with a label."""
+        return int((self.train.labels != NO_LABEL).sum())
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -79,7 +91,10 @@ class Dataset:
 
     @cached_property
     def checksum(self) -> str:
-        """The SHA-256 of all images and labels, and of its own division, in hexadecimal."""
+        """The SHA-256 of all images and labels, and of its own division, in hexadecimal. Hidden labels and
+        added images don't change it."""
+        if self.source is not None:
+            return self.source.checksum
         digest = hashlib.sha256()
         for array in (self.images, self.labels):
             digest.update(np.ascontiguousarray(array).data)
@@ -99,6 +114,92 @@ class Dataset:
         mean = frequencies @ values
         variance = frequencies @ values**2 - mean**2
         return mean.tolist(), np.sqrt(np.maximum(variance, 1.0)).tolist()
+
+    def first_labeled(self, count: int) -> "Dataset":
+        """Returns this data set with only the first `count` training images, in proportion of the classes.
+
+        The validation and test images stay.
+
+        Raises:
+            ConfigError: there are fewer training images.
+        """
+        self._check_labeled(count)
+        return replace(self, train=replace(self.train, samples=self.train.samples[:count]))
+
+    def hide_labels(self, count: int) -> "Dataset":
+        """Returns this data set with the labels of only the first `count` training images: those that
+        `first_labeled` keeps.
+
+        Raises:
+            ConfigError: there are fewer training images.
+        """
+        self._check_labeled(count)
+        labels = self.labels.copy()
+        labels[self.train.samples[count:]] = NO_LABEL
+        return self._with(self.images, labels, self.train.samples)
+
+    def add_unlabeled(
+        self, images: np.ndarray, streamed: bool | None = None, folder: Path | None = None
+    ) -> "Dataset":
+        """Returns this data set with `images` as further training images, without labels.
+
+        Args:
+            images: uint8 (n, height, width, channels).
+            streamed: as for `load`.
+            folder: where a streamed data set keeps the images; the data cache by default.
+
+        Raises:
+            ConfigError: some of them are validation or test images.
+        """
+        self._check_unlabeled(images)
+        labels = np.concatenate([self.labels, np.full(len(images), NO_LABEL, np.int32)])
+        if streamed is None:
+            streamed = self.streamed or self.images.nbytes + images.nbytes > MAX_RESIDENT_BYTES
+        if streamed:
+            joined = disk_array((len(labels), *self.image_shape), folder or sources.home())
+            for start, part in ((0, self.images), (len(self.images), images)):
+                for i in range(0, len(part), CHUNK):
+                    joined[start + i : start + min(i + CHUNK, len(part))] = part[i : i + CHUNK]
+        else:
+            joined = np.concatenate([self.images, images])
+        added = np.arange(len(self.images), len(joined), dtype=np.int32)
+        return replace(
+            self._with(joined, labels, np.concatenate([self.train.samples, added])),
+            streamed=streamed,
+            unlabeled_images=len(images),
+            unlabeled_sha256=hashlib.sha256(np.ascontiguousarray(images).data).hexdigest(),
+        )
+
+    def _check_labeled(self, count: int) -> None:
+        if count > len(self.train):
+            raise ConfigError(
+                f"--labeled is {count}, but {self.name} has {len(self.train)} training images: it must be at "
+                "most as many."
+            )
+
+    def _check_unlabeled(self, images: np.ndarray) -> None:
+        held_out = np.concatenate([self.validation.samples, self.test.samples])
+        known = {hashlib.sha256(self.images[sample].tobytes()).digest() for sample in held_out}
+        found = sum(hashlib.sha256(image.tobytes()).digest() in known for image in images)
+        if found:
+            raise ConfigError(
+                f"{found:,} of the {len(images):,} images without labels are validation or test images of "
+                f"{self.name}: remove them."
+            )
+
+    def _with(self, images: np.ndarray, labels: np.ndarray, train: np.ndarray) -> "Dataset":
+        train_split, validation, test = (
+            Split(images, labels, samples) for samples in (train, self.validation.samples, self.test.samples)
+        )
+        return replace(
+            self,
+            images=images,
+            labels=labels,
+            train=train_split,
+            validation=validation,
+            test=test,
+            source=self.source or self,
+        )
 
 
 def load(

@@ -12,8 +12,11 @@ from kapp.errors import ConfigError, KappError
 SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
-def find(folder: Path) -> list[Path]:
+def find(folder: Path, recursive: bool = False) -> list[Path]:
     """Returns the PNG and JPEG files in `folder`, sorted by name.
+
+    Args:
+        recursive: also those in its subfolders.
 
     Raises:
         ConfigError: the folder doesn't exist or contains no image files.
@@ -22,7 +25,7 @@ def find(folder: Path) -> list[Path]:
         raise ConfigError(f"there is no folder {str(folder)!r} of image files.")
     found = sorted(
         path
-        for path in folder.iterdir()
+        for path in (folder.rglob("*") if recursive else folder.iterdir())
         if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
     )
     if not found:

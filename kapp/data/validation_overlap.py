@@ -27,7 +27,7 @@ def training_samples(run: Run, dataset: Dataset) -> np.ndarray | None:
     """
     if run.config.data_sha256 != dataset.checksum:
         return None
-    samples = dataset.train_order[: run.result.train_images]
+    samples = dataset.train_order[: run.result.train_images - run.result.unlabeled_images]
     predictions = run.predictions()
     if predictions is None or np.isin(predictions.validation_samples, samples).any():
         return None  # no run trains on its own validation images

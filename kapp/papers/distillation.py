@@ -8,20 +8,26 @@ TEMPERATURES = {"kl": 4.0, "dkd": 4.0, "nkd": 1.0, "dist": 1.0}  # the defaults,
 NEED_LABELS = ("dkd", "nkd")  # they treat the label's class and the others apart
 
 
-def check_labels(loss: str, mixes: bool) -> None:
-    """Refuse a loss that needs the one true label of each image, where an image may have two.
+def check_labels(loss: str, mixes: bool, lacks_labels: bool) -> None:
+    """Refuse a loss that needs the one true label of each image, where an image may have two or none.
 
     Args:
         loss: the name of a distillation loss.
         mixes: whether images are mixed by mixup or CutMix.
+        lacks_labels: whether training images have no label.
 
     Raises:
-        ConfigError: the loss is one of `NEED_LABELS`, and images are mixed.
+        ConfigError: the loss is one of `NEED_LABELS`, and images are mixed or have no label.
     """
     if loss in NEED_LABELS and mixes:
         raise ConfigError(
             f"--distillation-loss {loss} needs one label per image, but --mixup and --cutmix mix two: leave "
             "them out, or use kl."
+        )
+    if loss in NEED_LABELS and lacks_labels:
+        raise ConfigError(
+            f"--distillation-loss {loss} needs the label of every image, but --labeled and --unlabeled leave "
+            "images without one: leave them out, or use kl."
         )
 
 

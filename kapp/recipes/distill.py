@@ -10,9 +10,11 @@ less than three minutes on two CPU cores.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
+
+import tyro
 
 from kapp import cli, models
 from kapp.data import Augmentation, Dataset, sources, validation_overlap
@@ -45,6 +47,7 @@ from kapp.recipes.settings import (
 from kapp.records import RunConfig
 from kapp.run_folder import Run, default_folder, is_finished
 
+UnlabeledName = Annotated[str | None, tyro.conf.arg(metavar="npz:PATH|folder:PATH", help_behavior_hint="")]
 LossName = Literal["prob_mse", "logit_mse", "kl", "dkd", "nkd", "dist"]
 
 
@@ -142,12 +145,18 @@ class Config:
     dataset: str = "cifar10"
     """cifar10; cifar100, cifar100:class1, cifar100:class2 or cifar100:CLASS,CLASS,...; shapes, shapes:near,
     shapes:far; tfds:NAME; npz:PATH; folder:PATH[@SIZE]."""
+    unlabeled: Annotated[str | None, tyro.conf.arg(metavar="npz:PATH|folder:PATH", help_behavior_hint="")] = (
+        None
+    )
+    """More training images for the student, without labels: it matches the teacher's logits on them. They are
+    in no validation or test."""
     width: OptionalFloat = None
     """Multiplies every layer's filters or units (default: 1, the paper's size)."""
     baseline: bool = True
     """Train the same student on labels as well, to compare."""
     baseline_epochs: OptionalInt = None
-    """Epochs on labels (default: as long as the paper)."""
+    """Epochs on labels (default: as long as the paper; with --labeled or --unlabeled: as many gradient steps
+    as the student)."""
     seed: int = 0
     """Of the initial weights, dropout and the epoch plan. The split is the same for every seed."""
     scale: ScaleName = "paper"
@@ -184,6 +193,8 @@ class Config:
         check_min(self, 1, "baseline_epochs")
         check_positive(self, "width")
         sources.check(self.dataset)
+        if self.unlabeled is not None:
+            sources.check_unlabeled(self.unlabeled)
         if not self.teacher:
             raise ConfigError("--teacher needs at least one name, run folder or .keras file.")
         for teacher in self.teacher:
@@ -201,14 +212,17 @@ class Config:
             "distilled", ratusznik.epochs(config.student, config.teacher[0])
         )
         paper = scale.ratusznik_hparams(epochs)
+        baseline_epochs = config.baseline_epochs
+        if config.data.labeled is None and config.unlabeled is None:
+            baseline_epochs = baseline_epochs or scale.epochs("student", ratusznik.epochs(config.student))
         return Settings(
             teacher=config.teacher,
             student=config.student,
             dataset=config.dataset,
+            unlabeled=config.unlabeled,
             width=width,
             baseline=config.baseline,
-            baseline_epochs=config.baseline_epochs
-            or scale.epochs("student", ratusznik.epochs(config.student)),
+            baseline_epochs=baseline_epochs,
             seed=config.seed,
             distillation=config.distillation.resolved(),
             teacher_training=TeacherOptions(
@@ -242,9 +256,10 @@ class Settings:
     teacher: tuple[str, ...]
     student: str
     dataset: str
+    unlabeled: str | None
     width: float
     baseline: bool
-    baseline_epochs: int
+    baseline_epochs: int | None  # None: as many gradient steps as the student
     seed: int
     distillation: DistillationOptions
     teacher_training: TeacherOptions
@@ -260,7 +275,8 @@ class Settings:
         """
         check_hparams(self.hparams)
         self.data.check_batch_size(self.hparams.batch_size)
-        check_labels(self.distillation.distillation_loss, self.augmentation.mixes)
+        lacks_labels = self.data.labeled is not None or self.unlabeled is not None
+        check_labels(self.distillation.distillation_loss, self.augmentation.mixes, lacks_labels)
 
     @property
     def teacher_files(self) -> list[Path]:
@@ -275,12 +291,34 @@ class Settings:
     def run_config(self, dataset: Dataset) -> RunConfig:
         """The content of the run's config.json."""
         checksums = tuple(checksum(keras_file.path(file)) for file in self.teacher_files)
-        return RunConfig("distill", cli.backend(), dataset.checksum, cli.as_json(self), checksums)
+        return RunConfig(
+            "distill",
+            cli.backend(),
+            dataset.checksum,
+            cli.as_json(self),
+            checksums,
+            unlabeled_sha256=dataset.unlabeled_sha256,
+        )
 
     def folder(self, dataset: Dataset) -> Path:
         """The run folder."""
         names = [*self.teacher_names, self.student, self.dataset]
         return self.output.out or default_folder(self.run_config(dataset), names)
+
+    def load(self) -> Dataset:
+        """The data set of the student, some of whose training images may have no label.
+
+        Raises:
+            ConfigError, KappError: as `DataOptions.load`, or as `sources.load_unlabeled`.
+        """
+        options = replace(self.data, labeled=None)
+        dataset = options.load(self.dataset, self.hparams.batch_size)
+        if self.data.labeled is not None:
+            dataset = dataset.hide_labels(self.data.labeled)
+        if self.unlabeled is not None:
+            images = sources.load_unlabeled(self.unlabeled, dataset.image_shape, self.data.data_dir)
+            dataset = dataset.add_unlabeled(images, self.data.streamed, sources.home(self.data.data_dir))
+        return dataset
 
     @property
     def needed_runs(self) -> list[train.Settings]:
@@ -288,25 +326,41 @@ class Settings:
         teachers = [self.teacher_settings(teacher) for teacher in self.teacher if not is_file(teacher)]
         return [*teachers, *([self.baseline_settings()] if self.baseline else [])]
 
-    def baseline_settings(self) -> train.Settings:
-        """How to train the student on labels."""
-        return self._supervised(self.student, self.baseline_epochs, self.width, self.seed)
+    def baseline_settings(self, dataset: Dataset | None = None) -> train.Settings:
+        """How to train the student on labels: on the labeled images alone.
+
+        Without `baseline_epochs` it takes as many gradient steps as the student, and validates after as many.
+
+        Args:
+            dataset: the student's, where it is loaded already.
+        """
+        data, epochs = self.data, self.baseline_epochs
+        if epochs is None:
+            dataset = dataset or self.load()
+            batch_size = self.hparams.batch_size
+            steps = self.hparams.epochs * (len(dataset.train) // batch_size)
+            epochs = max(1, steps // (dataset.labeled_images // batch_size))
+            data = replace(data, validate_every=data.validate_every or len(dataset.train))
+        return self._supervised(self.student, epochs, self.width, self.seed, data)
 
     def teacher_settings(self, teacher: str) -> train.Settings:
         """How to train `teacher`, a network of the registry."""
         options = self.teacher_training
         trained = [name for name in self.teacher if not is_file(name)]
         epochs = options.teacher_epochs[trained.index(teacher)]
-        return self._supervised(teacher, epochs, options.teacher_width, options.teacher_seed)
+        data = replace(self.data, labeled=None)
+        return self._supervised(teacher, epochs, options.teacher_width, options.teacher_seed, data)
 
-    def _supervised(self, model: str, epochs: int, width: float, seed: int) -> train.Settings:
+    def _supervised(
+        self, model: str, epochs: int, width: float, seed: int, data: DataOptions
+    ) -> train.Settings:
         return train.Settings(
             model=model,
             dataset=self.dataset,
             seed=seed,
             hparams=for_epochs(self.hparams, epochs),
             augmentation=self.augmentation,
-            data=self.data,
+            data=data,
             network=NetworkOptions(width),
             compute=self.compute,
             output=OutputOptions(),
@@ -337,7 +391,7 @@ def run(settings: Settings, stop_epoch: int | None = None) -> Run:
         The student's run, finished unless `stop_epoch` is set.
     """
     hparams, names = settings.hparams, settings.teacher_names
-    dataset = settings.data.load(settings.dataset, hparams.batch_size)
+    dataset = settings.load()
     settings.augmentation.check_image_shape(dataset.image_shape)
     config, folder = settings.run_config(dataset), settings.folder(dataset)
     if settings.output.overwrite or not is_finished(folder, config):
@@ -345,7 +399,7 @@ def run(settings: Settings, stop_epoch: int | None = None) -> Run:
     with Run.open(folder, config, settings.output.overwrite) as run:
         teachers = [find_or_train(teacher, settings) for teacher in settings.teacher]
         overlap = count_overlap(names, teachers, dataset, warn=stop_epoch is None and not run.is_finished)
-        baseline = train.run(settings.baseline_settings()) if settings.baseline else None
+        baseline = train.run(settings.baseline_settings(dataset)) if settings.baseline else None
         if run.is_finished:
             print(f"{settings.student}: already complete, skipping", flush=True)
         else:

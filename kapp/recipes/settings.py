@@ -147,8 +147,8 @@ class AugmentationFlags:
     mixup: float = 0.0
     """alpha of mixup, the blending of two images and their labels (Zhang et al. 2018; 0: off)."""
     cutmix: float = 0.0
-    """alpha of CutMix, which pastes a rectangle of another image (Yun et al. 2019; 0: off). With --mixup, each
-    image gets one of the two."""
+    """alpha of CutMix, which pastes a rectangle of another image (Yun et al. 2019; 0: off). With --mixup,
+    each image gets one of the two."""
 
     def check(self) -> None:
         """Raises:
@@ -178,6 +178,10 @@ class DataOptions:
     ~/.cache/kapp)."""
     train_images: OptionalInt = None
     """Train on that many images at most, and hold out a quarter as many."""
+    labeled: OptionalInt = None
+    """Only so many training images keep their labels, in proportion of the classes (default: all). distill:
+    the student's label part and the baseline use these, and the teacher's logits are matched on all images.
+    train and transfer: train on these alone."""
     validation_images: OptionalInt = None
     """Training images held out to select the best network (default: a fifth, or the validation images that
     the data set has of its own). 0: none, as Hu 2018 with small sets; then the last epoch's network is kept,
@@ -193,25 +197,32 @@ class DataOptions:
         ConfigError: a wrong number, or a folder that doesn't exist.
         """
         sources.check_data_dir(self.data_dir)
-        check_min(self, 1, "train_images", "validate_every")
+        check_min(self, 1, "train_images", "labeled", "validate_every")
         check_min(self, 0, "validation_images")
 
     def check_batch_size(self, batch_size: int) -> None:
         """Raises:
         ConfigError: a number of images is smaller than a batch.
         """
-        for name in ("train_images", "validate_every"):
+        for name in ("train_images", "labeled", "validate_every"):
             value = getattr(self, name)
             if value is not None and value < batch_size:
                 raise ConfigError(
                     f"{_flag(name)} is {value}: it must be at least one batch, --batch-size {batch_size}."
                 )
 
+    @property
+    def streamed(self) -> bool | None:
+        """Whether each batch contains its images; None: where there are more than 4 GiB."""
+        return {"auto": None, "device": False, "disk": True}[self.image_storage]
+
     def load(self, name: str, batch_size: int) -> Dataset:
-        """The data set called `name`, split as these options say.
+        """The data set called `name`, split as these options say; with `labeled`, only so many training
+        images.
 
         Raises:
-            ConfigError: its training images are fewer than a batch; and as `kapp.data.load` does.
+            ConfigError: its training images are fewer than a batch, or than `labeled`; and as
+                `kapp.data.load` does.
             KappError: as `kapp.data.load` does.
         """
         dataset = data.load(
@@ -219,8 +230,10 @@ class DataOptions:
             data_dir=self.data_dir,
             validation_images=self.validation_images,
             train_images=self.train_images,
-            streamed={"auto": None, "device": False, "disk": True}[self.image_storage],
+            streamed=self.streamed,
         )
+        if self.labeled is not None:
+            dataset = dataset.first_labeled(self.labeled)
         if len(dataset.train) < batch_size:
             raise ConfigError(
                 f"{name} has {len(dataset.train)} training images: less than one batch, "

@@ -216,7 +216,7 @@ def run_search(config: Config, plan: Plan, sweep: Sweep, cluster: Cluster, count
     """Train what the trials need, then the trials: `count` in all, None: as many as hyperband has."""
     settings = with_trained(plan.settings, cluster)
     if isinstance(settings, distill.Settings):
-        dataset = settings.data.load(settings.dataset, settings.hparams.batch_size)
+        dataset = settings.load()
         distill.count_overlap(settings.teacher_names, settings.teacher_files, dataset, warn=True)
     plan = replace(plan, settings=settings)
     search = Search(sweep, make_oracle(plan, count), lambda trial: trial_task(config, plan, trial))

@@ -289,6 +289,7 @@ class Settings:
         data = replace(
             self.data,
             train_images=options.source_images,
+            labeled=None,
             validation_images=options.source_validation_images,
         )
         settings = self._supervised(self.source, options.source_epochs, data, options.source_seed)

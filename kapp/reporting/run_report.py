@@ -73,6 +73,7 @@ def write_distillation(run: Run, baseline: Run | None, teachers: Sequence[Run]) 
             Heading(f"{title}, on {result.dataset}", 1),
             Paragraph(_distilled_accuracies(run, baseline, teachers)),
             *([Paragraph(_difference(run, baseline))] if baseline else []),
+            *map(Paragraph, filter(None, [_labels(run, baseline)])),
             *([Paragraph(NO_TEACHER)] if run.config.settings.get("distill_weight") == 0 else []),
             Paragraph(_selection(run)),
             *map(Paragraph, filter(None, [overlap_sentences(result)])),
@@ -217,6 +218,24 @@ def _distilled_accuracies(run: Run, baseline: Run | None, teachers: Sequence[Run
     return "; ".join([student, *others]) + "."
 
 
+def _labels(run: Run, baseline: Run | None) -> str:
+    """How many training images have labels, and what the baseline was trained on; "" where all have."""
+    result = run.result
+    if result.labeled_images in (None, result.train_images):
+        return ""
+    sentences = [f"{result.labeled_images:,} of the {result.train_images:,} training images have a label."]
+    if result.unlabeled_images:
+        sentences += [f"{result.unlabeled_images:,} were added without labels."]
+    sentences += ["The student matches its teacher on all of them. The teacher may have used more labels."]
+    if baseline:
+        steps = ", as many gradient steps as the student"
+        sentences += [
+            f"The baseline is trained on {baseline.result.train_images:,} images for "
+            f"{baseline.result.epochs} epochs{'' if run.config.settings.get('baseline_epochs') else steps}."
+        ]
+    return " ".join(sentences)
+
+
 def _difference(run: Run, baseline: Run) -> str:
     """The paired comparison of a run with its baseline on the test images, and how else the two differ."""
     comparison = differences.compare_runs(run, baseline)
@@ -247,8 +266,12 @@ def _first_epochs(run: Run, probe: Run, scratch: Run) -> str:
 
 
 def _results(result: RunResult) -> Block:
+    labeled = result.labeled_images
     return tables.pairs(
         {
+            "training images with labels": None
+            if labeled in (None, result.train_images)
+            else f"{labeled:,} of {result.train_images:,}",
             "test accuracy (95% interval)": test_accuracy(result),
             "validation accuracy": None if result.val_accuracy is None else percent(result.val_accuracy),
             "test loss (cross-entropy, nats)": f"{result.test_loss:.3f}",

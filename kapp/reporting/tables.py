@@ -26,9 +26,10 @@ SUPERVISION = (
 ).split()
 # How it is trained. The device and the commit are where and when, not what.
 TRAINING = (
-    "dataset data_sha256 train_images width epochs batch_size optimizer learning_rate momentum "
-    "weight_decay schedule milestones rates warmup_epochs crop_padding flip crop_scale hue saturation brightness "
-    "random_erasing mixup cutmix pooling_norm code_variants validation_images validate_every backend precision"
+    "dataset data_sha256 train_images labeled unlabeled width epochs batch_size optimizer learning_rate "
+    "momentum weight_decay schedule milestones rates warmup_epochs crop_padding flip crop_scale hue "
+    "saturation brightness random_erasing mixup cutmix pooling_norm code_variants validation_images "
+    "validate_every backend precision"
 ).split()
 EXPERIMENT = ["recipe", "model", *SUPERVISION, *TRAINING]  # runs that share these differ in the seed only
 COLUMNS += [name for name in EXPERIMENT if name not in COLUMNS]
@@ -237,6 +238,7 @@ def _published(row: Mapping[Any, Any]) -> tuple[str, str]:
         dataset: row["dataset"] != dataset,
         "from cifar10": phase != "scratch" and row["source"] != "cifar10",
         f"{images:,} images": row["train_images"] != images,
+        "all labels": not pd.isna(row["labeled"]) and bool(row["teachers"]),
         "width 1": row["width"] != 1,
         "teacher of width 1": not pd.isna(row["teacher_width"]) and row["teacher_width"] != 1,
         "max pooling": row["pooling_norm"] not in ("inf", math.inf) and not pd.isna(row["pooling_norm"]),

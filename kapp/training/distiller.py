@@ -81,8 +81,8 @@ class Distiller(Learner):
 
         Args:
             distillation_loss: one of `distillation_losses.NAMES`, or a function of (labels, teacher_logits,
-                student_logits) that returns one value per sample. Of an image that mixup or CutMix mixes,
-                its label is that of the larger part.
+                student_logits) that returns one value per sample. The label of an image without one is -1;
+                that of a mixed image is the label of the larger part.
             temperature: of kl, dkd, nkd and dist; the paper's by default.
             label_weight: the weight of the labels' cross-entropy in the loss, from 0 (Ratusznik et al.).
             distill_weight: the weight of the distillation loss, from 0. Default: 1 - `label_weight`.
@@ -92,13 +92,13 @@ class Distiller(Learner):
 
         Raises:
             ConfigError: a weight or the temperature is out of range, or the name of the loss is unknown; or
-                the loss needs one label per image, and the augmentation mixes images.
+                the loss needs one label per image, and images are mixed or have no label.
         """
         if temperature is not None and not temperature > 0:
             raise ConfigError(f"temperature is {temperature}: it must be above 0.")
         self.distillation_loss = distillation_losses.get(distillation_loss, temperature, standardize_logits)
         if isinstance(distillation_loss, str):
-            check_labels(distillation_loss, self.augmentation.mixes)
+            check_labels(distillation_loss, self.augmentation.mixes, self.lacks_labels)
         self.distill_weight = resolve_weight(label_weight, distill_weight)
         self.label_weight = label_weight
         super().compile(optimizer, **settings)

@@ -21,7 +21,7 @@ class Batch(NamedTuple):
     """The inputs of a step, complete before any gradient is computed."""
 
     inputs: Any  # of the network's forward pass: images (n, height, width, channels), 0 to 255
-    labels: Any  # int (n,); of a mixed image that of its larger part
+    labels: Any  # int (n,), -1 where there is none; of a mixed image that of its larger part
     sample_weight: Any = None  # float (n,); None: all 1
     teacher_logits: Any = None  # float32 (n, classes); None: no teacher
     partner_labels: Any = None  # int (n,): of the smaller part of a mixed image; None: no image is mixed
@@ -61,6 +61,7 @@ class Learner(keras.Model):
         self.network = model
         self.augmentation = augmentation or Augmentation()
         self.images = self.labels = None
+        self.lacks_labels = dataset is not None and dataset.labeled_images < len(dataset.train)
         self.streamed = dataset is not None and dataset.streamed
         if dataset is not None:
             self.augmentation.check_image_shape(dataset.image_shape)
@@ -146,12 +147,18 @@ class Learner(keras.Model):
         return self.label_loss(batch, logits)
 
     def label_loss(self, batch: Batch, logits: Any) -> Any:
-        """The cross-entropy of each sample, (n,); of a mixed image the mean of its two labels', by share."""
-        loss = cross_entropy(batch.labels, logits)
+        """The cross-entropy of each sample, (n,), 0 without a label; of a mixed image the mean of its two
+        labels', by share."""
+        loss = self._cross_entropy(batch.labels, logits)
         if batch.partner_labels is None:
             return loss
-        other = cross_entropy(batch.partner_labels, logits)
+        other = self._cross_entropy(batch.partner_labels, logits)
         return batch.label_share * loss + (1 - batch.label_share) * other
+
+    def _cross_entropy(self, labels: Any, logits: Any) -> Any:
+        if not self.lacks_labels:
+            return cross_entropy(labels, logits)
+        return ops.where(labels >= 0, cross_entropy(ops.maximum(labels, 0), logits), 0.0)
 
     def batch_loss(self, batch: Batch, training: bool) -> Any:
         """The mean loss of the samples plus the network's own losses (regularizers, `add_loss`), a scalar;
@@ -168,7 +175,11 @@ class Learner(keras.Model):
 
     def update_metrics(self, batch: Batch, logits: Any, loss: Any) -> None:
         self.loss_tracker.update_state(loss, sample_weight=ops.shape(logits)[0])
-        self.accuracy.update_state(batch.labels, logits, sample_weight=batch.sample_weight)
+        weight = batch.sample_weight
+        if self.lacks_labels:
+            is_labeled = ops.cast(batch.labels >= 0, "float32")
+            weight = is_labeled if weight is None else is_labeled * ops.cast(weight, "float32")
+        self.accuracy.update_state(batch.labels, logits, sample_weight=weight)
 
     def in_float32(self) -> "Learner":
         """A Learner to predict with in float32: of a copy of the network, on the same images. This one where

@@ -210,6 +210,8 @@ def score_and_save(
         parameters=learner.network.count_params(),
         flops=count_flops(learner.network),
         train_images=len(dataset.train),
+        labeled_images=dataset.labeled_images,
+        unlabeled_images=dataset.unlabeled_images,
         validation_images=len(dataset.validation),
         test_images=len(dataset.test),
         val_accuracy=best["val_accuracy"] if has_validation else None,

@@ -79,6 +79,8 @@ class TeacherLogits:
             "augmentation": self.augmentation.settings,
             "backend": keras.backend.backend(),
         }
+        if dataset.unlabeled_sha256 is not None:
+            self._key["unlabeled_sha256"] = dataset.unlabeled_sha256
         digest = hashlib.sha256(json.dumps(self._key, sort_keys=True).encode()).hexdigest()
         self.folder = (folder or sources.home() / "teacher_logits") / digest[:32]
         self.file = self.folder / "logits.npy"

@@ -33,7 +33,11 @@ import pytest
         ("--hue 0.6", "--hue is 0.6: it must be at most 0.5"),
         ("--saturation nan", "--saturation is nan"),
         ("--brightness -1", "--brightness is -1.0: it must be at least 0"),
-        ("--mixup 1 --distillation-loss dkd", "dkd needs one label per image, but --mixup and --cutmix mix two"),
+        (
+            "--mixup 1 --distillation-loss dkd",
+            "dkd needs one label per image, but --mixup and",
+        ),
+        ("--unlabeled cifar10", "--unlabeled is cifar10: it must be npz:PATH or folder:PATH"),
         ("--train-images 8", "--train-images is 8: it must be at least one batch"),
     ],
 )

@@ -5,6 +5,9 @@ import re
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
+from kapp.data import image_files
 from kapp.data.array_cache import Arrays, load_or_create
 from kapp.data.sources import folder, npz, shapes, tfds
 from kapp.errors import ConfigError, unknown
@@ -33,6 +36,50 @@ def check(name: str) -> None:
         raise ConfigError(f"there is no file {rest!r} for the data set {name!r}.")
     if source == "folder":
         folder.parse(rest)
+
+
+def check_unlabeled(name: str) -> None:
+    """Refuses images without labels that can't be loaded, as far as the name and the files show that.
+
+    Raises:
+        ConfigError: the name isn't npz:PATH or folder:PATH, or there is no such file or folder of images.
+    """
+    source, _, path = name.partition(":")
+    if source not in ("npz", "folder") or not path:
+        raise ConfigError(f"--unlabeled is {name}: it must be npz:PATH or folder:PATH.")
+    if source == "npz" and not Path(path).is_file():
+        raise ConfigError(f"--unlabeled is {name}: there is no file {path!r}.")
+    if source == "folder":
+        image_files.find(Path(path), recursive=True)
+
+
+def load_unlabeled(name: str, image_shape: tuple[int, int, int], data_dir: str | None = None) -> np.ndarray:
+    """Returns images without labels, uint8 (n, height, width, channels).
+
+    Args:
+        name: npz:PATH, or folder:PATH, all image files below a folder, which are resized.
+        image_shape: (height, width, channels), that of the data set.
+        data_dir: as for `load`.
+
+    Raises:
+        ConfigError: as `check_unlabeled`, or the images have another shape.
+        KappError: a file is damaged.
+    """
+    check_unlabeled(name)
+    source, _, rest = name.partition(":")
+    if source == "npz":
+        images = npz.load_unlabeled(Path(rest))
+    else:
+        path, cache = Path(rest), home(data_dir)
+        key = f"unlabeled-{path.resolve().name}-{folder.unlabeled_digest(path, image_shape)}"
+        create = partial(folder.load_unlabeled, path, image_shape, cache)
+        images = load_or_create(cache / "arrays" / re.sub(r"[^\w.-]", "_", key), create).images
+    if images.shape[1:] != image_shape:
+        raise ConfigError(
+            f"--unlabeled {name} has images of {images.shape[1:]}, the data set has images of {image_shape}: "
+            "they must be the same."
+        )
+    return images
 
 
 def check_data_dir(data_dir: str | None) -> None:

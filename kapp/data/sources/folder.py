@@ -47,11 +47,7 @@ def parse(text: str) -> Folder:
 
 def digest(folder: Folder) -> str:
     """Returns 16 hexadecimal digits that change when an image file is added, removed or written again."""
-    sha256 = hashlib.sha256(repr(folder.size).encode())
-    for path in _files(folder.path):
-        status = path.stat()
-        sha256.update(f"{path.relative_to(folder.path)} {status.st_size} {status.st_mtime_ns}\n".encode())
-    return sha256.hexdigest()[:16]
+    return _digest(folder.path, _files(folder.path), folder.size)
 
 
 def load(folder: Folder, cache: Path) -> Arrays:
@@ -96,6 +92,35 @@ def load(folder: Folder, cache: Path) -> Arrays:
         images[i] = image_files.read(files[sample], shape)
         show_progress(i + 1)
     return Arrays(images, labels[order], num_train, classes, num_validation)
+
+
+def unlabeled_digest(path: Path, image_shape: tuple[int, int, int]) -> str:
+    """As `digest`, for all image files below `path`."""
+    return _digest(path, image_files.find(path, recursive=True), image_shape)
+
+
+def load_unlabeled(path: Path, image_shape: tuple[int, int, int], cache: Path) -> Arrays:
+    """Returns all images below `path`, in the shape `image_shape`, decoded on the disk of the folder `cache`.
+
+    Raises:
+        ConfigError: there are no image files, or `image_shape` has neither 1 nor 3 channels.
+        KappError: an image file is damaged.
+    """
+    files = image_files.find(path, recursive=True)
+    images = disk_array((len(files), *image_shape), cache)
+    show_progress = ProgressLine(str(path), len(files), "image files")
+    for i, file in enumerate(files):
+        images[i] = image_files.read(file, image_shape)
+        show_progress(i + 1)
+    return Arrays(images, np.full(len(files), -1, np.int32), len(files), [])
+
+
+def _digest(path: Path, files: list[Path], shape: object) -> str:
+    sha256 = hashlib.sha256(repr(shape).encode())
+    for file in files:
+        status = file.stat()
+        sha256.update(f"{file.relative_to(path)} {status.st_size} {status.st_mtime_ns}\n".encode())
+    return sha256.hexdigest()[:16]
 
 
 def _parts(path: Path) -> list[Path]:

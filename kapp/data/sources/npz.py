@@ -13,6 +13,30 @@ VALIDATION_KEYS = ("x_validation", "y_validation")
 MISNAMED = {"x_val", "y_val", "x_valid", "y_valid"}
 
 
+UNLABELED_KEY = "x"
+
+
+def load_unlabeled(path: Path) -> np.ndarray:
+    """Returns the images of an .npz file without labels: its array x, or its only array.
+
+    Returns:
+        uint8 (n, height, width, channels).
+
+    Raises:
+        ConfigError: the file has several arrays and none called x, or the array is no images.
+        KappError: the file is damaged, or contains pickled objects.
+    """
+    arrays = _read(path)
+    if len(arrays) != 1 and UNLABELED_KEY not in arrays:
+        raise ConfigError(
+            f"{path} contains {', '.join(arrays) or 'nothing'}: a file of images without labels needs one "
+            f"array, or one called {UNLABELED_KEY}."
+        )
+    name = UNLABELED_KEY if UNLABELED_KEY in arrays else next(iter(arrays))
+    images, _ = check_arrays(arrays[name], np.zeros(len(arrays[name]), np.int32), f"{path}: {name}", "labels")
+    return images
+
+
 def load(path: Path) -> Arrays:
     """Returns the arrays of an .npz file: x_train, y_train, x_test, y_test and, if present, x_validation,
     y_validation and classes (names).
@@ -21,13 +45,7 @@ def load(path: Path) -> Arrays:
         ConfigError: an array is missing, or the arrays are no images and labels.
         KappError: the file is damaged, or contains pickled objects.
     """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {key: file[key] for key in file.files}
-    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        raise KappError(
-            f"{path} is damaged or no .npz file ({error}). Write it again with np.savez."
-        ) from error
+    arrays = _read(path)
     has_validation = not arrays.keys().isdisjoint(VALIDATION_KEYS)
     keys = KEYS + VALIDATION_KEYS if has_validation else KEYS
     missing = set(keys) - arrays.keys()
@@ -61,3 +79,13 @@ def load(path: Path) -> Arrays:
         raise ConfigError(f"{path}: two classes have the same name. The names are {', '.join(classes)}.")
     num_validation = len(parts[1][0]) if has_validation else 0
     return Arrays(images, labels, len(parts[0][0]), classes, num_validation)
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {key: file[key] for key in file.files}
+    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise KappError(
+            f"{path} is damaged or no .npz file ({error}). Write it again with np.savez."
+        ) from error
