@@ -75,6 +75,18 @@ def assert_the_same(run: Run, alone: Run) -> None:
 
 
 @needs_jax
+def test_two_devices_have_the_views_of_one(tiny_npz, tmp_path):
+    """Mixed images, too: a partner may be in the batch of the other device."""
+    views = "--epochs 1 --mixup 0.5 --cutmix 1 --crop-scale 0.5 --hue 0.1 --random-erasing 0.5".split()
+    runs = []
+    for devices in (1, 2):
+        folder = tmp_path / str(devices)
+        finish(start(command(tiny_npz, folder, "--devices", "all", *views), devices))
+        runs.append(Run(folder))
+    assert_the_same(*runs)
+
+
+@needs_jax
 @pytest.mark.parametrize("image_storage", ["device", "disk"])
 def test_two_devices_train_as_one(alone, tiny_npz, tmp_path, image_storage):
     more = ("--devices", "all", "--image-storage", image_storage)

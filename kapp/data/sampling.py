@@ -168,8 +168,9 @@ def view_params(seed: int, epoch: int, num_samples: int, augmentation: Augmentat
     generator = np.random.Philox(np.random.SeedSequence([seed, epoch, 1]))
     bits = generator.random_raw(15 * num_samples).reshape(15, num_samples)
     uniform = iter((bits >> np.uint64(11)) * 2.0**-53)  # float64 from 0, below 1
-    shared = {"uniform": uniform, "augmentation": augmentation}
-    values = _zooms(**shared) | _colors(**shared) | _erased(**shared) | _mixed(**shared)
+    values: dict[str, np.ndarray] = {}
+    for draw in (_zooms, _colors, _erased, _mixed):  # each takes its own share of the bits
+        values |= draw(uniform, augmentation)
     return np.stack([values[name] for name in PARAMS], axis=1).astype(np.float32)
 
 
@@ -196,7 +197,7 @@ def _erased(uniform: Iterator[np.ndarray], augmentation: Augmentation) -> dict[s
     is_erased = next(uniform) < augmentation.random_erasing
     area = _between(next(uniform), *ERASED_AREA)
     ratio = np.exp(_between(next(uniform), *np.log(ERASED_RATIO)))
-    values = {}
+    values: dict[str, np.ndarray] = {}
     for low, high, size in (
         ("top", "bottom", np.sqrt(area * ratio)),
         ("left", "right", np.sqrt(area / ratio)),
