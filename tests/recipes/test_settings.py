@@ -1,7 +1,9 @@
 """What settings become that were left open, and which settings don't go together."""
 
+import dataclasses
 import json
 import typing
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -12,7 +14,10 @@ from kapp.errors import ConfigError
 from kapp.papers import hu, ratusznik
 from kapp.recipes import distill, train, transfer
 from kapp.recipes.settings import CodeVariant
+from kapp.run_folder import Run, default_folder
 from tests.training.helpers import random_dataset
+
+ROOT = Path(__file__).parents[2]
 
 
 def parse(recipe, flags: str):
@@ -123,6 +128,21 @@ def test_config_json_holds_every_setting(recipe, flags, tmp_path):
     config = cli.parse(recipe.Config, ["--config", str(tmp_path / "config.json")])
     config.check()
     assert config.resolved() == settings
+
+
+@pytest.mark.parametrize("recipe", [train, distill])
+def test_a_command_finds_the_runs_that_were_made_before_younger_settings(recipe):
+    """The committed runs of the reproduction: the digest in the folder's name is that of today's settings."""
+    name = recipe.__name__.rpartition(".")[2]
+    folders = sorted((ROOT / "reports" / "reproduction" / "runs").glob(f"{name}-*"))[:3]
+    assert folders
+    for folder in folders:
+        config = Run(folder).config
+        assert not {"mixup", "labeled", "unlabeled"} & config.settings.keys()
+        flags = cli.as_flags(recipe.Config, dict(config.settings), folder)
+        settings = cli.as_json(cli.parse(recipe.Config, flags).resolved())
+        today = dataclasses.replace(config, settings=settings)
+        assert default_folder(today, ["any"]).name[-6:] == folder.name[-6:]
 
 
 def test_a_scale_fills_in_only_what_is_left_open():
