@@ -111,7 +111,8 @@ def _overlaps(runs: Iterable[Run]) -> list[str]:
 
 
 def _matched(runs: Sequence[Run], frame: pd.DataFrame) -> list[Match]:
-    """Each experiment of distillation or fine-tuning, with that of the same network and data on labels alone.
+    """Each experiment of distillation or fine-tuning, with that of the same network, data and number of
+    labels on labels alone.
 
     Of several on labels, the one whose settings of training are the most similar.
     """
@@ -122,7 +123,7 @@ def _matched(runs: Sequence[Run], frame: pd.DataFrame) -> list[Match]:
         seeds.setdefault(int(number), {}).setdefault(run.result.seed, run)
     on_labels = (table["teachers"] == "") & table["phase"].isna()
     text = table[["model", *tables.TRAINING]].map(format_value)
-    same = ["model", "dataset", "data_sha256", "width"]
+    same = ["model", "dataset", "data_sha256", "width", "labeled"]
     matched = []
     for number, row in enumerate(table.to_dict("records")):
         if on_labels[number] or row["phase"] == "linear_probe":

@@ -81,6 +81,22 @@ def test_one_common_seed_is_compared_image_by_image(make_run, tmp_path):
     }
 
 
+def test_a_student_of_few_labels_is_compared_with_the_baseline_of_as_many(make_run, tmp_path):
+    """Also where the baseline of all labels shares more of its settings."""
+    runs = [
+        make_run("d", accuracy=0.50, teachers=["deep_resnet"], labeled=4000),
+        make_run("few", accuracy=0.40, labeled=4000, train_images=4000, epochs=400, validate_every=40_000),
+        make_run("all", accuracy=0.60),
+    ]
+    for each in runs:
+        add_predictions(each)
+    text = write(runs, tmp_path / "out")
+    (row,) = cells(text.partition("## Differences")[2])
+    assert row["difference (paired 95% interval)"].startswith("+10.0 points")
+    alone = write([runs[0], runs[2]], tmp_path / "alone")
+    assert "## Differences" not in alone
+
+
 def test_several_common_seeds_are_compared_by_the_paired_t_test(make_run, tmp_path):
     distilled, labels = [0.57, 0.58, 0.585], [0.55, 0.55, 0.56]
     runs = [make_run(f"d{i}", accuracy=x, seed=i, teachers=["deep_resnet"]) for i, x in enumerate(distilled)]
