@@ -202,7 +202,7 @@ def _erased(uniform: Iterator[np.ndarray], augmentation: Augmentation) -> dict[s
         ("top", "bottom", np.sqrt(area * ratio)),
         ("left", "right", np.sqrt(area / ratio)),
     ):
-        size = np.minimum(size, 1.0) * is_erased
+        size = np.minimum(size, 1.0) * is_erased  # Zhong et al. draw again where it is larger
         start = next(uniform) * (1 - size)
         values |= {f"erased_{low}": _on_grid(start), f"erased_{high}": _on_grid(start + size)}
     return values
