@@ -1,20 +1,41 @@
 """Files that are either complete or absent, folder locks, checksums."""
 
+import errno
 import hashlib
 import os
+import re
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kapp.errors import ConfigError, KappError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+PARTIAL = re.compile(r"\.\d+-.+")  # of `atomic_file` and `atomic_folder`, begun with the writer's PID
+MAX_REPLACED = 10  # times that another process may replace a folder at the same moment
+
+
+def is_file(path: Path | str) -> bool:
+    """Whether `path` is a file that this process can see. `Path.is_file` raises where a name is too long or
+    a folder is closed."""
+    return os.path.isfile(path)
+
+
+def is_folder(path: Path | str) -> bool:
+    """Whether `path` is a folder that this process can see; as `is_file`."""
+    return os.path.isdir(path)
 
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """A temporary path that is renamed to `path` when the block ends without an error.
 
-    A reader, also after a kill at any moment, sees the old file or the new one, never a part of it.
+    A reader, also after a kill or a power failure at any moment, sees the old file or the new one, never a
+    part of it.
 
     Raises:
         KappError: the file can't be written (no permission, disk full, not a folder).
@@ -23,7 +44,9 @@ def atomic_file(path: Path) -> Iterator[Path]:
     partial = path.with_name(f".{os.getpid()}-{path.name}")
     try:
         yield partial
+        _sync(partial)
         os.replace(partial, path)
+        _sync(path.parent)
     except OSError as error:
         raise KappError(
             f"cannot write {path}: {error.strerror or error}. "
@@ -59,13 +82,15 @@ def make_folder(folder: Path) -> None:
 
 
 @contextmanager
-def folder_lock(folder: Path, waiting: str) -> Iterator[None]:
+def folder_lock(folder: Path, waiting: str, subfolders: Sequence[str] = ()) -> Iterator[None]:
     """Keep other processes out of such a block with the same `folder`; wait for one that is in it.
 
-    The lock ends with the process, also when it is killed.
+    The lock ends with the process, also when it is killed. The next process that gets it removes the partial
+    files that a killed one left.
 
     Args:
         waiting: the line to print while this process waits.
+        subfolders: of `folder`, in which only a process with the lock writes, too.
     """
     from filelock import FileLock, Timeout  # here, because `--help` need not wait for it
 
@@ -75,7 +100,14 @@ def folder_lock(folder: Path, waiting: str) -> Iterator[None]:
     except Timeout:
         print(waiting, flush=True)
         lock.acquire()
+    except OSError as error:
+        raise KappError(
+            f"cannot write to {folder}: {error.strerror or error}. "
+            "Choose another place with --out or --data-dir."
+        ) from error
     try:
+        for each in (folder, *(folder / name for name in subfolders)):
+            _remove_partial(each)
         yield
     finally:
         lock.release()
@@ -85,6 +117,25 @@ def checksum(path: Path) -> str:
     """The SHA-256 of a file, in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_arrays(path: Path, way_out: str) -> dict[str, "np.ndarray"]:
+    """The arrays of an .npz file, by name.
+
+    Args:
+        way_out: what the user can do if the file is damaged, a sentence.
+
+    Raises:
+        KappError: the file is missing or damaged, or contains pickled objects.
+    """
+    import numpy as np  # here, because `--help` need not wait for it
+
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except Exception as error:  # of many kinds: of zip, zlib, NumPy's headers and of memory
+        first_line = next(iter(str(error).splitlines()), repr(error))
+        raise KappError(f"{path} is damaged or no .npz file ({first_line}). {way_out}") from error
 
 
 @contextmanager
@@ -103,9 +154,7 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
     try:
         partial.mkdir()
         yield partial
-        if folder.exists():
-            folder.rename(old)
-        partial.rename(folder)
+        _replace_folder(folder, partial, old)
     except OSError as error:
         raise KappError(
             f"cannot write {folder}: {error.strerror or error}. Free some room or choose another --out."
@@ -115,6 +164,67 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
         if old.exists() and not folder.exists():
             old.rename(folder)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def _replace_folder(folder: Path, new: Path, old: Path) -> None:
+    """Rename `folder`, where it exists, to `old` and `new` to `folder`."""
+    for attempt in range(MAX_REPLACED):
+        with suppress(FileNotFoundError):
+            shutil.rmtree(old, ignore_errors=True)
+            folder.rename(old)
+        try:
+            new.rename(folder)
+            return
+        except OSError:  # not empty: another process wrote it since
+            if attempt == MAX_REPLACED - 1 or not is_folder(folder):
+                raise
+
+
+def _remove_partial(folder: Path) -> None:
+    """Remove the partial files and folders in `folder`."""
+    with suppress(OSError):
+        for path in folder.iterdir():
+            if not PARTIAL.fullmatch(path.name):
+                continue
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on disk; a file system may not offer that."""
+    with suppress(PermissionError, IsADirectoryError):  # of folders, on some systems
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+                raise
+        finally:
+            os.close(descriptor)
+
+
+def refuse_file(folder: Path) -> None:
+    """Refuse a file where a folder is to be.
+
+    Raises:
+        ConfigError: `folder` is a file.
+    """
+    if os.path.lexists(folder) and not is_folder(folder):
+        raise ConfigError(f"{folder} is a file, not a folder. Choose another --out.")
+
+
+def list_folder(folder: Path) -> list[Path]:
+    """What `folder` contains; nothing where it doesn't exist.
+
+    Raises:
+        ConfigError: it can't be read.
+    """
+    try:
+        return sorted(folder.iterdir()) if is_folder(folder) else []
+    except OSError as error:
+        raise ConfigError(f"cannot read {folder}: {error.strerror}. Choose another --out.") from error
 
 
 def refuse_folder(folder: Path, mark: str, what: str, overwrite: bool) -> None:
@@ -128,13 +238,12 @@ def refuse_folder(folder: Path, mark: str, what: str, overwrite: bool) -> None:
         ConfigError: `folder` is a file, the current folder, a folder with other files, or an earlier `what`
             that may not be replaced.
     """
-    if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"{folder} is a file, not a folder. Choose another --out.")
+    refuse_file(folder)
     if folder.resolve() == Path.cwd():
         raise ConfigError(f"{folder} is the current folder and would be replaced. Choose another --out.")
-    if not folder.is_dir() or not any(folder.iterdir()):
+    if not list_folder(folder):
         return
-    if not (folder / mark).is_file():
+    if not is_file(folder / mark):
         raise ConfigError(
             f"{folder} contains files but no {what}: nothing was changed. Choose another --out."
         )

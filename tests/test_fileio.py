@@ -1,9 +1,14 @@
 """Folders are replaced whole or not at all."""
 
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from kapp.errors import ConfigError, KappError
-from kapp.fileio import atomic_folder, refuse_folder
+from kapp.fileio import atomic_file, atomic_folder, folder_lock, is_file, is_folder, refuse_folder, write_text
 
 
 def contents(folder) -> dict[str, str]:
@@ -63,3 +68,83 @@ def test_nobody_elses_folder_is_replaced(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / "empty")
     with pytest.raises(ConfigError, match="is the current folder"):
         refuse_folder(tmp_path / "empty", "mark", "export", overwrite=True)
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs the names of open files")
+def test_a_file_is_on_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    calls = []
+    fsync, replace = os.fsync, os.replace
+
+    def record_sync(descriptor):
+        calls.append(f"sync {os.path.basename(os.readlink(f'/proc/self/fd/{descriptor}'))}")
+        fsync(descriptor)
+
+    def record_replace(source, target):
+        calls.append("rename")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", record_sync)
+    monkeypatch.setattr(os, "replace", record_replace)
+    write_text(tmp_path / "file.txt", "new")
+    assert calls == [f"sync .{os.getpid()}-file.txt", "rename", f"sync {tmp_path.name}"]
+
+
+def test_partial_files_of_killed_processes_are_removed_with_the_lock(tmp_path):
+    for name in (".42-a.json", "sub/.42-b.npz", "other/.42-c", ".mine", ".42", "42-d"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("half")
+    (tmp_path / ".43-export" / "variables").mkdir(parents=True)
+    with folder_lock(tmp_path, "waiting", ["sub", "absent"]):
+        found = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")}
+    assert found == {".lock", ".mine", ".42", "42-d", "sub", "other", "other/.42-c"}
+
+
+def test_two_processes_that_replace_a_folder_leave_one_of_the_two_whole(tmp_path):
+    program = (
+        "import sys; from pathlib import Path; from kapp.fileio import atomic_folder\n"
+        "for i in range(50):\n"
+        "    with atomic_folder(Path(sys.argv[1])) as partial:\n"
+        "        for name in ('a', 'b'): (partial / name).write_text(sys.argv[2])\n"
+    )
+    with ThreadPoolExecutor(3) as pool:
+        commands = [[sys.executable, "-c", program, str(tmp_path / "out"), name] for name in "xyz"]
+        done = list(pool.map(lambda words: subprocess.run(words, capture_output=True, text=True), commands))
+    assert [each.returncode for each in done] == [0, 0, 0], [each.stderr for each in done]
+    assert len({(tmp_path / "out" / name).read_text() for name in ("a", "b")}) == 1
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_names_that_no_file_can_have_are_no_files(tmp_path):
+    for path in (tmp_path / ("x" * 300), "x" * 5000, "a\0b", tmp_path / "file" / "inside"):
+        assert not is_file(path)
+        assert not is_folder(path)
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="needs limits on the size of files")
+def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path):
+    """A file can't become larger than 1000 bytes: the system reports it as it reports a full disk."""
+    (tmp_path / "file.txt").write_text("old")
+    program = (
+        "import resource, sys; from pathlib import Path; from kapp.errors import KappError\n"
+        "from kapp.fileio import write_text\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "try: write_text(Path(sys.argv[1]), 5000 * 'x')\n"
+        "except KappError as error: print(error)\n"
+    )
+    words = [sys.executable, "-c", program, str(tmp_path / "file.txt")]
+    printed = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    assert printed.startswith(f"cannot write {tmp_path}/file.txt: File too large. Free some room")
+    assert contents(tmp_path) == {"file.txt": "old"}
+
+
+def test_an_error_in_the_block_keeps_the_old_file(tmp_path):
+    (tmp_path / "file.txt").write_text("old")
+
+    def half_write():
+        with atomic_file(tmp_path / "file.txt") as partial:
+            partial.write_text("half")
+            raise OSError(30, "Read-only file system")
+
+    with pytest.raises(KappError, match="Read-only"):
+        half_write()
+    assert contents(tmp_path) == {"file.txt": "old"}

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from kapp.errors import ConfigError, KappError
+from kapp.fileio import is_file, is_folder
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 
@@ -21,12 +22,12 @@ def find(folder: Path, recursive: bool = False) -> list[Path]:
     Raises:
         ConfigError: the folder doesn't exist or contains no image files.
     """
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise ConfigError(f"there is no folder {str(folder)!r} of image files.")
     found = sorted(
         path
         for path in (folder.rglob("*") if recursive else folder.iterdir())
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and is_file(path)
     )
     if not found:
         raise ConfigError(f"{folder} contains no image files. kapp reads {', '.join(SUFFIXES)}.")

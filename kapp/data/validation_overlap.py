@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 
 from kapp.data.dataset import Dataset
+from kapp.fileio import is_folder
 from kapp.run_folder import Run
 
 Overlap = tuple[int | None, ...]  # one number per network; None: unknown
@@ -43,7 +44,7 @@ def count(network: Path, dataset: Dataset) -> int | None:
         network: a run folder or a .keras file. Of a file nothing is known.
         dataset: of the student, or the target of a transfer.
     """
-    if not network.is_dir():
+    if not is_folder(network):
         return None
     run = Run(network)
     samples = training_samples(run, dataset)
@@ -64,7 +65,7 @@ def count_source(source: Path, dataset: Dataset) -> Overlap:
     Args:
         source: a run folder; or a .keras file, which is taken to be of other images.
     """
-    if not source.is_dir():
+    if not is_folder(source):
         return ()
     run = Run(source)
     same_data = run.config.data_sha256 == dataset.checksum

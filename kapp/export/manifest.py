@@ -6,7 +6,7 @@ from typing import Any
 
 from kapp import records
 from kapp.errors import ConfigError, KappError
-from kapp.fileio import checksum
+from kapp.fileio import checksum, is_file, is_folder
 from kapp.records import ExportManifest, RunSummary
 from kapp.run_folder import Run
 
@@ -29,7 +29,7 @@ def read(folder: Path) -> ExportManifest | None:
         KappError: the file is damaged.
     """
     path = folder / FILE
-    if not path.is_file():
+    if not is_file(path):
         return None
     values = records.read(Any, path, EXPORT_AGAIN)
     if not (isinstance(values, dict) and isinstance(values.get("sha256"), dict) and "classes" in values):
@@ -39,7 +39,7 @@ def read(folder: Path) -> ExportManifest | None:
 
 def find(path: Path) -> ExportManifest | None:
     """The manifest of the export at `path`, which is its folder or the model file in it; None without one."""
-    if path.is_dir():
+    if is_folder(path):
         return read(path)
     manifest = read(path.parent)
     return manifest if manifest and path.name in manifest.sha256 else None
@@ -84,5 +84,5 @@ def summarize(run: Run) -> RunSummary:
 
 def _files(folder: Path) -> list[str]:
     """Every file below `folder` except the manifest, as paths relative to it."""
-    paths = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
+    paths = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if not is_folder(path))
     return sorted(name for name in paths if name != FILE)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from kapp import cli, records
 from kapp.cluster import Cluster, Task
 from kapp.data import Augmentation, Dataset
+from kapp.fileio import is_file
 from kapp.recipes import distill, train, transfer
 from kapp.reproduction import rates
 from kapp.reproduction.paper_rows import RunSettings
@@ -136,7 +137,7 @@ def _teacher_images(
 
 def fraction_done(planned: PlannedRun) -> float:
     """The fraction of the epochs that an unfinished run folder has."""
-    if planned.folder is None or not (planned.folder / "config.json").is_file():
+    if planned.folder is None or not is_file(planned.folder / "config.json"):
         return 0.0
     rows = Run(planned.folder).metrics_rows()
     return min(1.0, rows[-1]["epoch"] / planned.settings.hparams.epochs) if rows else 0.0

@@ -9,6 +9,7 @@ from pathlib import Path
 from kapp import cli
 from kapp.data import Dataset
 from kapp.errors import ConfigError
+from kapp.fileio import is_file
 from kapp.papers import hu, order
 from kapp.recipes import distill, train, transfer
 from kapp.recipes.settings import DataOptions
@@ -157,7 +158,7 @@ def finished_runs(folders: Iterable[Path]) -> list[Run]:
             raise ConfigError(f"--merge {folder}: there is no finished run in it.")
         for run in found:
             probe = run.linear_probe
-            if (probe / "result.json").is_file():
+            if is_file(probe / "result.json"):
                 runs += [Run(probe)]
         runs += found
     return runs

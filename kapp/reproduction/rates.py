@@ -13,7 +13,7 @@ import numpy as np
 
 from kapp import cli, records
 from kapp.data import Dataset, sources
-from kapp.fileio import make_folder
+from kapp.fileio import is_file, make_folder
 from kapp.models import get_spec
 from kapp.recipes import distill, train, transfer
 from kapp.reproduction.paper_rows import RunSettings
@@ -71,7 +71,7 @@ def key(settings: train.Settings, dataset: Dataset, device: str) -> dict[str, An
 def read(key: dict[str, Any], data_dir: str | None) -> Rates | None:
     """The rates that were measured for `key` before."""
     file = _file(key, data_dir)
-    return records.read(Rates, file, "Delete it.") if file.is_file() else None
+    return records.read(Rates, file, "Delete it.") if is_file(file) else None
 
 
 def measure(config: dict[str, Any], device: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from kapp.data.augmentation import augment_batch
 from kapp.data.pipelines import Batch
 from kapp.distributed import shard_batch
 from kapp.errors import ConfigError, KappError
-from kapp.fileio import atomic_file, checksum, folder_lock, make_folder, write_text
+from kapp.fileio import atomic_file, checksum, folder_lock, is_file, make_folder, write_text
 from kapp.models import keras_file
 from kapp.progress import ProgressLine
 from kapp.training.backends import backend
@@ -109,7 +109,7 @@ class TeacherLogits:
     @property
     def exists(self) -> bool:
         """Whether the store exists; its teachers were checked then."""
-        return self.file.is_file()
+        return is_file(self.file)
 
     def get(self, sample: np.ndarray, view: np.ndarray) -> np.ndarray:
         """The logits for the numbered views `view` of the images `sample`; computes those that are missing.
