@@ -2,6 +2,12 @@
 
 import sys
 import time
+import unicodedata
+from typing import Any, TextIO
+
+from kapp import interrupt
+
+CONTROL = ("Cc", "Cf", "Cs", "Zl", "Zp")  # Unicode's categories; Cf can reverse the text after it
 
 
 def duration(seconds: float) -> str:
@@ -16,11 +22,41 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
+def printable(text: str) -> str:
+    r"""Returns `text` with its control characters and undecodable bytes as escapes, but for ends of lines.
+
+    A name that a stranger chose can't clear a terminal, or move its cursor, after that.
+
+    >>> print(printable("a\x1b[2J"))
+    a\x1b[2J
+    """
+    return "".join(
+        ascii(each)[1:-1] if unicodedata.category(each) in CONTROL and each not in "\n\t" else each
+        for each in text
+    )
+
+
+class PrintableOutput:
+    """A text stream that writes `printable` text to another one."""
+
+    def __init__(self, stream: TextIO):
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        encoding = self._stream.encoding or "utf-8"
+        self._stream.write(printable(text).encode(encoding, "backslashreplace").decode(encoding))
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
 class ProgressLine:
     """Prints how many of `count` items are done, and the remaining time, to stderr.
 
     On a terminal, one line changes twice per second and disappears at the end. Elsewhere, such as in a log
-    file, there are two lines per minute. Call it with the number of items that are done.
+    file, there are two lines per minute. Call it with the number of items that are done. Ctrl-C in a training
+    is raised here, too.
 
     Args:
         title: string, the start of the line.
@@ -29,11 +65,12 @@ class ProgressLine:
     """
 
     def __init__(self, title: str, count: int, unit: str):
-        self._title, self._count, self._unit = title, count, unit
+        self._title, self._count, self._unit = printable(title), count, unit
         self._started = self._printed = time.perf_counter()
         self._terminal = sys.stderr.isatty()
 
     def __call__(self, done: int) -> None:
+        interrupt.check()
         now = time.perf_counter()
         if done == self._count:
             if self._terminal:
