@@ -5,32 +5,40 @@ import json
 import logging
 import math
 import os
+import re
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
-from kapp import distributed
+from kapp import distributed, interrupt
 from kapp.errors import ConfigError, KappError, unknown
+from kapp.progress import PrintableOutput, printable
+from kapp.records import CHECKSUM
 
 Config = TypeVar("Config")
+# In the errors of TensorFlow, JAX and PyTorch, which have no common type.
+OUT_OF_MEMORY = ("RESOURCE_EXHAUSTED", "OOM when allocating", "out of memory", "can't allocate memory")
 BROKEN_PIPE_STATUS = 128 + 13  # as if SIGPIPE had ended the process
 BACKENDS = ("tensorflow", "jax", "torch")
 # The recipe and the flags of this process; empty where it isn't a command.
 command_line: list[str] = []
 # Keys of config.json that are no settings.
-NOT_A_SETTING = ("recipe", "backend", "data_sha256", "teachers_sha256", "source_sha256", "unlabeled_sha256")
+NOT_A_SETTING = (
+    "recipe", "backend", "data_sha256", "teachers_sha256", "source_sha256", "unlabeled_sha256", CHECKSUM,
+)  # fmt: skip
 
 
 def run(config_type: type[Config], main: Callable[[Config], Any], arguments: Sequence[str] | None = None):
     """Run `main` on the config that the command line describes.
 
-    The process exits with status 0, 1 after a failure (`KappError`), 2 after a wrong value (`ConfigError`),
-    or 130 when it is interrupted.
+    The process exits with status 0, 1 after a failure (`KappError`, or of the system), 2 after a wrong value
+    (`ConfigError`), or 130 when it is interrupted. What it prints has no control characters, whatever the
+    names in it.
 
     Args:
         config_type: a dataclass. Its `check()` refuses wrong values before Keras is imported. Its
@@ -44,15 +52,38 @@ def run(config_type: type[Config], main: Callable[[Config], Any], arguments: Seq
     try:
         with exit_on_broken_pipe():
             config = parse(config_type, arguments)
-            config.check()  # type: ignore[attr-defined]
-            main(config)
+            with redirect_stdout(PrintableOutput(sys.stdout)):  # type: ignore[type-var]
+                config.check()  # type: ignore[attr-defined]
+                main(config)
     except (ConfigError, KappError) as error:
-        print(f"kapp: {error}", file=sys.stderr)
+        _print_error(str(error))
         distributed.exit_now(2 if isinstance(error, ConfigError) else 1)
+    except Exception as error:
+        if (message := _system_error(error)) is None:
+            raise
+        _print_error(message)
+        distributed.exit_now(1)
     except KeyboardInterrupt:
         way_out = getattr(config_type, "interrupted", "No file is left half written.")
         print(f"\nkapp: interrupted. {way_out}", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(interrupt.STATUS)
+
+
+def _print_error(message: str) -> None:
+    print(f"kapp: {printable(message)}", file=sys.stderr)
+
+
+def _system_error(error: Exception) -> str | None:
+    """What to print for an error of the system: of files, or of memory; None for others, which are bugs."""
+    first_line = next(iter(str(error).splitlines()), "")
+    if isinstance(error, MemoryError) or any(words in str(error) for words in OUT_OF_MEMORY):
+        return f"not enough memory ({first_line or 'MemoryError'}). Try a smaller --batch-size or --width."
+    if isinstance(error, RecursionError):
+        return f"a file is nested too deeply ({first_line}). Give another file."
+    if isinstance(error, OSError):
+        place = f" {error.filename}" if error.filename is not None else ""
+        return f"cannot read or write{place}: {error.strerror or first_line}. Choose another place."
+    return None
 
 
 def parse(config_type: type[Config], arguments: Sequence[str]) -> Config:
@@ -148,7 +179,7 @@ def _flags(config_type: type, path: Path) -> list[str]:
     """The settings in the file `path` as flags."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         why = getattr(error, "strerror", None) or error
         raise ConfigError(f"--config {path}: {why}. Give it a run's config.json.") from error
     if not isinstance(values, dict):
@@ -164,7 +195,7 @@ def as_flags(config_type: type, values: dict[str, Any], origin: Path | str) -> l
         origin: where the values come from, for messages.
 
     Raises:
-        ConfigError: a setting that `config_type` doesn't have.
+        ConfigError: a setting that `config_type` doesn't have, or a value that could be read as a flag.
     """
     names = _flag_names(config_type)
     flags: list[str] = []
@@ -174,6 +205,12 @@ def as_flags(config_type: type, values: dict[str, Any], origin: Path | str) -> l
         if name not in names:
             raise unknown(f"setting in {origin}", name, names)
         flag = name.replace("_", "-")
+        for each in value if isinstance(value, list) else [value]:
+            if not isinstance(each, str | int | float) or re.match(r"-(?![\d.])", str(each)):
+                raise ConfigError(
+                    f"{name} in {origin} is {each!r}: a value must be text, a number, or true or false, and "
+                    "can't begin with a hyphen, as a flag does."
+                )
         if isinstance(value, bool):
             flags += [f"--{flag}" if value else f"--no-{flag}"]
         else:

@@ -1,10 +1,12 @@
 """What kapp writes to disk about runs, trials, evaluations and exports: typed records, to and from JSON.
 
 `to_json` and `from_json` are the only conversion. A file with a missing, unknown or mistyped key is
-refused, and the key is named, so that no later code meets a value of a wrong type.
+refused, and the key is named, so that no later code meets a value of a wrong type. `write` adds a checksum
+of the values, and `read` refuses other values.
 """
 
 import dataclasses
+import hashlib
 import json
 import math
 import types
@@ -19,6 +21,7 @@ from kapp.fileio import write_text
 
 Setting = str | int | float | bool | None | list[str] | list[int] | list[float]
 Record = TypeVar("Record")
+CHECKSUM = "checksum"  # the key of the SHA-256 of all other values in a file
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,8 @@ class RunResult:
     labeled_images: int | None = None  # training images with a label; None: all
     unlabeled_images: int = 0  # training images that --unlabeled added to those of the data set
     scoring_precision: str | None = None  # of the test scores; None: `precision`, that of the training
+    # Of the other files of the run folder, by name; {} in runs of early versions.
+    sha256: Mapping[str, str] = field(default_factory=dict, compare=False)
     status: Literal["finished"] = "finished"
 
 
@@ -328,7 +333,7 @@ def from_json(record_type: type[Record], values: Any, origin: Path | str) -> Rec
         values = {**{key: value for key, value in values.items() if key in own}, "settings": settings}
     try:
         return _read(record_type, values, "")
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise KappError(f"{origin} is damaged ({error}).") from error
 
 
@@ -343,8 +348,11 @@ def read(record_type: type[Record], path: Path, way_out: str) -> Record:
     """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise KappError(f"{path} is damaged or missing ({error}). {way_out}") from error
+    stored = values.pop(CHECKSUM, None) if isinstance(values, dict) else None
+    if stored is not None and stored != _sha256(values):
+        raise KappError(f"{path} is damaged (its values differ from its checksum). {way_out}")
     try:
         return from_json(record_type, values, path)
     except KappError as error:
@@ -368,7 +376,29 @@ def write(record: Any, path: Path) -> None:
     Raises:
         KappError: the file can't be written.
     """
-    write_text(path, json.dumps(to_json(record), indent=2) + "\n")
+    values = to_json(record)
+    write_text(path, json.dumps({**values, CHECKSUM: _sha256(values)}, indent=2) + "\n")
+
+
+def setting(settings: Mapping[str, Any], name: str, kind: type[Record], origin: Path | str) -> Record:
+    """The value called `name` of `settings`, a `kind`.
+
+    Args:
+        origin: the file that `settings` come from, for messages.
+
+    Raises:
+        KappError: it is missing, or of another type.
+    """
+    try:
+        return _read(kind, settings[name], name)
+    except KeyError:
+        raise KappError(f"{origin} is damaged ({name} is missing).") from None
+    except (TypeError, ValueError, OverflowError) as error:
+        raise KappError(f"{origin} is damaged ({error}).") from error
+
+
+def _sha256(values: Any) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def _plain(value: Any) -> Any:
@@ -392,7 +422,7 @@ def _read(kind: Any, value: Any, key: str) -> Any:
         for each in arguments:
             try:
                 return _read(each, value, key)
-            except (TypeError, ValueError):
+            except (TypeError, ValueError, OverflowError):
                 continue
         raise TypeError(f"{key}: {value!r} is of a wrong type")
     if origin is Literal:

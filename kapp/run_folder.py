@@ -4,10 +4,11 @@ config.json        the recipe's name and its settings, complete enough to run ag
 environment.json   versions, backend, device, threads, git commit, data checksum
 metrics.csv        one row per epoch, or per validation
 model.keras        the network alone, at its best validation accuracy
-checkpoints/       what an exact resume needs
+checkpoints/       what an exact resume needs: latest.npz, and previous.npz in case that is damaged
 confusion.csv      test images counted by true class (rows) and predicted class (columns)
 predictions.npz    logits of the test and validation images
-result.json        the row that reports read; its presence means that the run is finished
+result.json        the row that reports read, and the checksums of the files above; its presence means
+                   that the run is finished
 figures/           what people look at
 report.md          the report of this run
 export/            the network in other formats, written by kapp export
@@ -15,12 +16,12 @@ linear_probe/      of a transfer: the run folder of its first phase
 """
 
 import csv
+import dataclasses
 import hashlib
 import json
 import shutil
-import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -28,8 +29,18 @@ import numpy as np
 
 from kapp import distributed, records
 from kapp.errors import ConfigError, KappError
-from kapp.fileio import atomic_file, folder_lock, make_folder, write_text
-from kapp.records import Environment, RunConfig, RunResult
+from kapp.fileio import (
+    atomic_file,
+    checksum,
+    folder_lock,
+    is_file,
+    list_folder,
+    make_folder,
+    read_arrays,
+    refuse_file,
+    write_text,
+)
+from kapp.records import Environment, Record, RunConfig, RunResult
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,8 +58,10 @@ ADDED_SETTINGS = {
     "crop_scale": 1.0, "hue": 0.0, "saturation": 0.0, "brightness": 0.0, "random_erasing": 0.0, "mixup": 0.0,
     "cutmix": 0.0, "labeled": None, "unlabeled": None,
 }  # fmt: skip
-FILES = ("config.json environment.json metrics.csv model.keras confusion.csv predictions.npz result.json "
-         "report.md").split()  # fmt: skip
+COPIED = ("environment.json", "metrics.csv", "confusion.csv")  # unchanged, by `copy_results`
+CHECKED = ("config.json", "model.keras", "predictions.npz", *COPIED)  # their checksums are in result.json
+FILES = (*CHECKED, "result.json", "report.md")
+METRICS = "loss accuracy val_loss val_accuracy learning_rate images_per_second seconds".split()
 
 
 class Predictions(NamedTuple):
@@ -71,6 +84,14 @@ class Predictions(NamedTuple):
         """What a paired test of accuracies needs: no logits, and no validation images."""
         empty = {name: getattr(self, name)[:0] for name in self._fields if name.startswith("validation_")}
         return self._replace(test_logits=self.test_logits[:0], **empty)
+
+
+class Checkpoint(NamedTuple):
+    """The state of a training between two epochs, or validations."""
+
+    metrics: Sequence[Mapping[str, float]]  # the rows of metrics.csv so far
+    model_sha256: str  # of model.keras, the best network so far
+    variables: Mapping[str, np.ndarray]  # of the network, with its random-number states, and of the optimizer
 
 
 def default_folder(config: RunConfig, names: Sequence[str]) -> Path:
@@ -103,9 +124,15 @@ def identity_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
 def is_finished(folder: Path | str, config: RunConfig) -> bool:
     """Whether `folder` is the finished run of `config`."""
     run = Path(folder)
-    if not ((run / "config.json").is_file() and (run / "result.json").is_file()):
+    if not (is_file(run / "config.json") and is_file(run / "result.json")):
         return False
     return identity(Run(run).config) == identity(config)
+
+
+def progress(folder: Path) -> list[int]:
+    """Numbers that change with each epoch of the run in `folder`, which need not exist yet."""
+    paths = [folder / "metrics.csv", folder / "linear_probe" / "metrics.csv"]
+    return [path.stat().st_mtime_ns for path in paths if is_file(path)]
 
 
 class Run:
@@ -120,7 +147,7 @@ class Run:
 
     def __init__(self, folder: Path | str):
         self.folder = Path(folder)
-        if not self.config_file.is_file():
+        if not is_file(self.config_file):
             raise ConfigError(
                 f"{self.folder} is not a run folder: it has no config.json. "
                 "Give the folder that a recipe printed as its run."
@@ -142,35 +169,47 @@ class Run:
             ConfigError: the folder has other files, or the run of another config.
             KappError: the folder can't be written.
         """
-        distributed.run_on_primary(lambda: cls.create(folder, config, overwrite))
-        run = cls(folder)
-        distributed.run_on_all(lambda: run.check_config(config))  # all have the same settings and data
-        with run.lock() if distributed.is_primary() else nullcontext():
+        folder = Path(folder)
+        with ExitStack() as stack:
+
+            def create() -> None:
+                cls._refuse_others(folder, config, overwrite)  # now, and not after the wait for the lock
+                make_folder(folder)
+                waiting = f"waiting for another process that trains in {folder}"
+                stack.enter_context(folder_lock(folder, waiting, ("checkpoints", "figures")))
+                cls.create(folder, config, overwrite)
+
+            distributed.run_on_primary(create)
+            run = cls(folder)
+            distributed.run_on_all(lambda: run.check_config(config))  # all have the same settings and data
             yield run
 
     @classmethod
     def create(cls, folder: Path | str, config: RunConfig, overwrite: bool = False) -> "Run":
         """As `open`, without keeping other processes out."""
         folder = Path(folder)
-        config_file = folder / "config.json"
-        if folder.exists() and not folder.is_dir():
-            raise ConfigError(f"{folder} is a file, not a folder. Choose another --out.")
+        cls._refuse_others(folder, config, overwrite)
         make_folder(folder)
+        if overwrite:
+            _delete_files(folder)
+        if not is_file(folder / "config.json"):
+            records.write(config, folder / "config.json")
+        make_folder(folder / "checkpoints")
+        make_folder(folder / "figures")
+        return cls(folder)
+
+    @classmethod
+    def _refuse_others(cls, folder: Path, config: RunConfig, overwrite: bool) -> None:
+        """Raise a ConfigError where `folder` has other files than those of a run, or another run."""
+        refuse_file(folder)
         # A file that a killed process left half written begins with a dot.
-        if not config_file.is_file() and any(not each.name.startswith(".") for each in folder.iterdir()):
+        has_files = any(not each.name.startswith(".") for each in list_folder(folder))
+        if has_files and not is_file(folder / "config.json"):
             raise ConfigError(
                 f"{folder} contains files but no run: nothing was changed. Choose another --out."
             )
-        if overwrite:
-            with folder_lock(folder, _waiting(folder)):
-                _delete_files(folder)
-        if config_file.is_file():
+        if has_files and not overwrite:
             cls(folder).check_config(config)
-        else:
-            records.write(config, config_file)
-        (folder / "checkpoints").mkdir(exist_ok=True)
-        (folder / "figures").mkdir(exist_ok=True)
-        return cls(folder)
 
     def check_config(self, config: RunConfig) -> None:
         """Raise unless this is the run of `config`.
@@ -190,10 +229,6 @@ class Run:
                 "or --overwrite to start again."
             )
 
-    def lock(self):
-        """A context manager that waits for other processes that train in this folder, then keeps them out."""
-        return folder_lock(self.folder, _waiting(self.folder))
-
     @property
     def config_file(self) -> Path:
         return self.folder / "config.json"
@@ -207,8 +242,9 @@ class Run:
         return self.folder / "model.keras"
 
     @property
-    def checkpoint_file(self) -> Path:
-        return self.folder / "checkpoints" / "latest.npz"
+    def checkpoint_files(self) -> list[Path]:
+        """The checkpoint, and the one before; each may be missing."""
+        return [self.folder / "checkpoints" / f"{name}.npz" for name in ("latest", "previous")]
 
     @property
     def predictions_file(self) -> Path:
@@ -235,7 +271,7 @@ class Run:
 
     @property
     def is_finished(self) -> bool:
-        return (self.folder / "result.json").is_file()
+        return is_file(self.folder / "result.json")
 
     @property
     def config(self) -> RunConfig:
@@ -256,11 +292,37 @@ class Run:
             raise KappError(f"{self.folder} is an unfinished run. Run its command again to finish it.")
         return records.read(RunResult, self.folder / "result.json", START_AGAIN)
 
+    def setting(self, name: str, kind: type[Record]) -> Record:
+        """The setting called `name` in config.json, a `kind`.
+
+        Raises:
+            KappError: it is missing, or of another type.
+        """
+        return records.setting(self.config.settings, name, kind, self.config_file)
+
+    def check_file(self, name: str) -> Path:
+        """The path of the file called `name`; that of a finished run must be as the run left it.
+
+        Raises:
+            KappError: it isn't.
+        """
+        path = self.folder / name
+        sha256 = self.result.sha256.get(name) if self.is_finished else None
+        if sha256 is not None and _checksum(path) != sha256:
+            raise KappError(
+                f"{path} has changed since its run ended: its SHA-256 differs. Copy it from a backup. "
+                f"{START_AGAIN}"
+            )
+        return path
+
     def write_environment(self, environment: Environment) -> None:
         records.write(environment, self.folder / "environment.json")
 
     def write_result(self, result: RunResult) -> None:
-        records.write(result, self.folder / "result.json")
+        """Write `result` with the checksums of the other files: the run is finished."""
+        paths = [self.folder / name for name in CHECKED]
+        sha256 = {path.name: checksum(path) for path in paths if is_file(path)}
+        records.write(dataclasses.replace(result, sha256=sha256), self.folder / "result.json")
 
     def write_report(self, text: str) -> None:
         write_text(self.report_file, text)
@@ -270,14 +332,15 @@ class Run:
 
         `epoch` is how often the training images were seen by then: 1, 2, ... with one validation per epoch.
         """
-        if not self.metrics_file.is_file():
+        path = self.check_file("metrics.csv")
+        if not is_file(path) and not self.is_finished:
             return []
         try:
-            with open(self.metrics_file, newline="", encoding="utf-8") as file:
+            with open(path, newline="", encoding="utf-8") as file:
                 rows = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
-            return [{**row, "epoch": _whole(row["epoch"])} for row in rows]
-        except (OSError, TypeError, ValueError, KeyError) as error:
-            raise KappError(f"{self.metrics_file} is damaged ({error}). {START_AGAIN}") from error
+            return [check_metrics(row) for row in rows]
+        except (OSError, TypeError, ValueError, csv.Error) as error:
+            raise KappError(f"{path} is damaged or missing ({error}). {START_AGAIN}") from error
 
     def metrics(self) -> "pd.DataFrame":
         """`metrics.csv` as a table."""
@@ -294,13 +357,16 @@ class Run:
         """Counts of test images: one row per true class, one column per predicted class."""
         import pandas as pd
 
-        path = self.folder / "confusion.csv"
+        path = self.check_file("confusion.csv")
         try:  # not by pandas, as a class may be called "nan" or "true"
             with open(path, newline="", encoding="utf-8") as file:
                 (_, *predicted), *rows = csv.reader(file)
             counts = [[int(count) for count in row[1:]] for row in rows]
-            return pd.DataFrame(counts, pd.Index([row[0] for row in rows], name="true"), predicted)
-        except (OSError, ValueError) as error:
+            names = [row[0] for row in rows]
+            if names != predicted:
+                raise ValueError("its rows and columns differ")
+            return pd.DataFrame(counts, pd.Index(names, name="true"), predicted)
+        except (OSError, ValueError, IndexError, csv.Error) as error:
             raise KappError(f"{path} is damaged or missing ({error}). {START_AGAIN}") from error
 
     def write_confusion(self, counts: Iterable[Iterable[int]], classes: Sequence[str]) -> None:
@@ -319,17 +385,70 @@ class Run:
         Raises:
             KappError: the file is damaged.
         """
-        if not self.predictions_file.is_file():
+        path = self.check_file("predictions.npz")
+        if not is_file(path):
             return None
+        arrays = read_arrays(path, START_AGAIN)
         try:
-            with np.load(self.predictions_file, allow_pickle=False) as file:
-                return Predictions(*(file[name] for name in Predictions._fields))
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise KappError(f"{self.predictions_file} is damaged ({error}). {START_AGAIN}") from error
+            predictions = Predictions(*(arrays[name] for name in Predictions._fields))
+            _check_predictions(predictions)
+        except (KeyError, ValueError) as error:
+            raise KappError(f"{path} is damaged ({error}). {START_AGAIN}") from error
+        return predictions
 
     def write_predictions(self, predictions: Predictions) -> None:
         with atomic_file(self.predictions_file) as partial:
             np.savez_compressed(partial, **predictions._asdict())
+
+    def write_checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Write `checkpoint`; the latest one becomes the previous one."""
+        latest, previous = self.checkpoint_files
+        header = {
+            "metrics": checkpoint.metrics,
+            "model_sha256": checkpoint.model_sha256,
+            "variables": [*checkpoint.variables],
+        }
+        arrays = {
+            "header": np.frombuffer(json.dumps(header).encode(), np.uint8),
+            **{f"variable {name}": value for name, value in checkpoint.variables.items()},
+        }
+        with atomic_file(latest) as partial:
+            np.savez(partial, **arrays)
+            if is_file(latest):
+                latest.replace(previous)
+
+    def read_checkpoint(self, path: Path) -> Checkpoint:
+        """The checkpoint in the file `path`, one of `checkpoint_files`.
+
+        Raises:
+            KappError: it is damaged.
+        """
+        arrays = read_arrays(path, START_AGAIN)
+        try:
+            header = json.loads(arrays["header"].tobytes())
+            rows = [check_metrics(row) for row in header["metrics"]]
+            variables = {name: arrays[f"variable {name}"] for name in header["variables"]}
+            return Checkpoint(rows, header["model_sha256"], variables)
+        except (KeyError, TypeError, ValueError) as error:
+            raise KappError(f"{path} is damaged ({error!r}). {START_AGAIN}") from error
+
+    def check_model(self) -> None:
+        """Refuse a model.keras that isn't that of the checkpoint.
+
+        Raises:
+            KappError: it isn't, or a file is damaged.
+        """
+        for path in filter(is_file, self.checkpoint_files):
+            if _checksum(self.model_file) != self.read_checkpoint(path).model_sha256:
+                raise KappError(
+                    f"{self.model_file} is damaged (it isn't the network that {path.name} records). "
+                    f"{START_AGAIN}"
+                )
+            return
+
+    def delete_checkpoints(self) -> None:
+        for path in self.checkpoint_files:
+            path.unlink(missing_ok=True)
 
     def copy_results(self, folder: Path) -> None:
         """Copy to `folder` what a report needs of this run: all but the network and the figures.
@@ -339,18 +458,26 @@ class Run:
         """
         if folder.resolve() == self.folder.resolve():
             return
+        result, predictions = self.result, self.predictions()
+        paths = [self.check_file(name) for name in COPIED]
         make_folder(folder)
-        write_text(folder / "config.json", json.dumps(identity(self.config), indent=2) + "\n")
-        for name in ("environment.json", "result.json", "metrics.csv", "confusion.csv"):
-            write_text(folder / name, (self.folder / name).read_text(encoding="utf-8"))
-        if (predictions := self.predictions()) is not None:
-            Run(folder).write_predictions(predictions.test_classes_only())
+        config = self.config
+        settings = {name: value for name, value in config.settings.items() if name in identity(config)}
+        records.write(dataclasses.replace(config, settings=settings), folder / "config.json")
+        for path in paths:
+            with atomic_file(folder / path.name) as partial:
+                shutil.copyfile(path, partial)
+        copy = Run(folder)
+        if predictions is not None:
+            copy.write_predictions(predictions.test_classes_only())
+        copy.write_result(result)
 
     def delete_weights(self) -> None:
-        """Delete the network and its checkpoint, most of the folder's size; settings and metrics stay."""
+        """Delete the network and its checkpoints, most of the folder's size; settings and metrics stay."""
         for folder in (self.folder, self.linear_probe):
-            for path in (folder / "model.keras", folder / "checkpoints" / "latest.npz"):
-                path.unlink(missing_ok=True)
+            if is_file(folder / "config.json"):
+                Run(folder).model_file.unlink(missing_ok=True)
+                Run(folder).delete_checkpoints()
 
     @staticmethod
     def _write_csv(path: Path, rows: Iterable[Iterable[object]]) -> None:
@@ -358,12 +485,31 @@ class Run:
             csv.writer(file).writerows(rows)
 
 
-def _waiting(folder: Path) -> str:
-    return f"waiting for another process that trains in {folder}"
+def check_metrics(row: Mapping[str, float]) -> dict[str, float]:
+    """A row of metrics.csv, whose epoch is an integer where it is whole.
+
+    Raises:
+        ValueError: a column is missing.
+    """
+    if missing := [name for name in ("epoch", *METRICS) if name not in row]:
+        raise ValueError(f"it lacks {', '.join(missing)}")
+    epoch = float(row["epoch"])
+    return {**row, "epoch": int(epoch) if epoch.is_integer() else epoch}
 
 
-def _whole(number: float) -> float:
-    return int(number) if number.is_integer() else number
+def _check_predictions(predictions: Predictions) -> None:
+    """Raise a ValueError unless the arrays fit together."""
+    for samples, labels, logits, classes in (predictions[:4], predictions[4:]):
+        shapes = {samples.shape, labels.shape, classes.shape}
+        if shapes != {(len(samples),)} or logits.ndim != 2 or len(logits) not in (0, len(samples)):
+            raise ValueError("its arrays have other shapes")
+
+
+def _checksum(path: Path) -> str:
+    try:
+        return checksum(path)
+    except OSError as error:
+        raise KappError(f"{path} is damaged or missing ({error.strerror}). {START_AGAIN}") from error
 
 
 def _delete_files(folder: Path) -> None:

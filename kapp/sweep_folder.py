@@ -20,7 +20,16 @@ from pathlib import Path
 
 from kapp import records
 from kapp.errors import ConfigError
-from kapp.fileio import atomic_folder, folder_lock, make_folder, write_text
+from kapp.fileio import (
+    atomic_folder,
+    folder_lock,
+    is_file,
+    is_folder,
+    list_folder,
+    make_folder,
+    refuse_file,
+    write_text,
+)
 from kapp.records import Setting, SweepConfig, Trial
 from kapp.run_folder import START_AGAIN, Run, file_name, identity_settings
 
@@ -50,7 +59,7 @@ class Sweep:
 
     def __init__(self, folder: Path | str):
         self.folder = Path(folder)
-        if not self._config_file.is_file():
+        if not is_file(self._config_file):
             raise ConfigError(f"{self.folder} is not a sweep folder: it has no sweep.json.")
 
     @classmethod
@@ -68,28 +77,28 @@ class Sweep:
             ConfigError: the folder has other files, or another sweep.
             KappError: the folder can't be written.
         """
-        if folder.exists() and not folder.is_dir():
-            raise ConfigError(f"{folder} is a file, not a folder. Choose another --out.")
-        make_folder(folder)
+        refuse_file(folder)
         path = folder / "sweep.json"
         # Files that begin with a dot are those of a killed process.
-        if not path.is_file() and any(not each.name.startswith(".") for each in folder.iterdir()):
+        if not is_file(path) and any(not each.name.startswith(".") for each in list_folder(folder)):
             raise ConfigError(
                 f"{folder} contains files but no sweep: nothing was changed. Choose another --out."
             )
         if not overwrite:
             _refuse_another(path, config)  # now, and not after the wait for the lock
-        with folder_lock(folder, f"waiting for another process that searches in {folder}"):
+        make_folder(folder)
+        waiting = f"waiting for another process that searches in {folder}"
+        with folder_lock(folder, waiting, ("trials", "figures")):
             if overwrite:
                 for name in FOLDERS:
                     shutil.rmtree(folder / name, ignore_errors=True)
                 for name in FILES:
                     (folder / name).unlink(missing_ok=True)
             _refuse_another(path, config)
-            if not path.is_file():
+            if not is_file(path):
                 records.write(config, path)
             for name in ("trials", "figures"):
-                (folder / name).mkdir(exist_ok=True)
+                make_folder(folder / name)
             yield cls(folder)
 
     @property
@@ -111,7 +120,7 @@ class Sweep:
     @property
     def best_run(self) -> Run | None:
         """The finished run in best/, or None."""
-        run = Run(self.best_folder) if (self.best_folder / "config.json").is_file() else None
+        run = Run(self.best_folder) if is_file(self.best_folder / "config.json") else None
         return run if run and run.is_finished else None
 
     def figure(self, name: str) -> Path:
@@ -129,7 +138,7 @@ class Sweep:
         """
         trials = self.trials()
         has_ended = bool(trials) and all(trial.end_order is not None for trial in trials)
-        return has_ended and self.best_file.is_file() and count is not None and len(trials) >= count
+        return has_ended and is_file(self.best_file) and count is not None and len(trials) >= count
 
     def trials(self) -> list[Trial]:
         """Every trial so far, by number.
@@ -162,10 +171,10 @@ class Sweep:
             with_run: copy the trial's run folder, so that the recipe only has to score it.
         """
         source = self.run_folder(trial.run)
-        if (self.best_folder / "config.json").is_file() and _is_run_of(Run(self.best_folder), trial):
+        if is_file(self.best_folder / "config.json") and _is_run_of(Run(self.best_folder), trial):
             return  # an interrupted run, which the recipe resumes
         shutil.rmtree(self.best_folder, ignore_errors=True)
-        if with_run and (source / "model.keras").is_file():
+        if with_run and is_file(source / "model.keras"):
             with atomic_folder(self.best_folder) as partial:
                 shutil.copytree(source, partial, dirs_exist_ok=True)
 
@@ -179,11 +188,12 @@ class Sweep:
         copy = Sweep(folder)
         for trial in self.trials():
             copy.write_trial(dataclasses.replace(trial, config=identity_settings(trial.config)))
-        if self.best_file.is_file():
-            copy.write_best(identity_settings(json.loads(self.best_file.read_text(encoding="utf-8"))))
+        if is_file(self.best_file):
+            best = records.read(dict[str, Setting], self.best_file, "Run the sweep's command again.")
+            copy.write_best(identity_settings(best))
         if self.best_run is not None:
             self.best_run.copy_results(copy.best_folder)
-            if self.best_run.linear_probe.is_dir():
+            if is_folder(self.best_run.linear_probe):
                 Run(self.best_run.linear_probe).copy_results(Run(copy.best_folder).linear_probe)
         return copy
 
@@ -203,7 +213,7 @@ def _read_config(path: Path) -> SweepConfig:
 
 def _refuse_another(path: Path, config: SweepConfig) -> None:
     """Raise a ConfigError if the sweep.json at `path` is of another sweep than `config`."""
-    if not path.is_file():
+    if not is_file(path):
         return
     old, new = _flat(_read_config(path)), _flat(config)
     keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]

@@ -32,6 +32,12 @@ RESULT = RunResult(
 )
 
 
+def row(epoch: float, **values: float) -> dict[str, float]:
+    """A row of metrics.csv, with some values changed."""
+    names = "loss accuracy val_loss val_accuracy learning_rate images_per_second seconds".split()
+    return {"epoch": epoch, **dict.fromkeys(names, 1.0), **values}
+
+
 def config(**settings) -> RunConfig:
     """`CONFIG` with other settings."""
     return dataclasses.replace(CONFIG, settings={**CONFIG.settings, **settings})

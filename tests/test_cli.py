@@ -8,7 +8,7 @@ from importlib import import_module
 import pytest
 
 from kapp import cli
-from kapp.errors import ConfigError
+from kapp.errors import ConfigError, KappError
 from kapp.recipes import distill, train
 
 
@@ -31,6 +31,11 @@ def test_a_runs_config_file_runs_it_again_and_flags_win(tmp_path):
         ("[1]", "isn't a run's config.json"),
         ("{", "Give it a run's config.json"),
         (None, "No such file or directory. Give it a run's config.json"),
+        ("[" * 10**5, "Give it a run's config.json"),
+        ('{"rates": ["0.1", "--overwrite"]}', "rates in .* is '--overwrite': .* can't begin with a hyphen"),
+        ('{"model": "--overwrite"}', "can't begin with a hyphen"),
+        ('{"model": {"a": 1}}', "model in .* is {'a': 1}: a value must be text"),
+        ('{"rates": [[0.1]]}', "rates in .* a value must be text"),
     ],
 )
 def test_a_file_that_is_no_config_is_refused(tmp_path, text, message):
@@ -139,3 +144,66 @@ def test_what_is_absent_is_absent_for_a_while_only(monkeypatch):
     import_module("wave")
     with cli.absent("wave"):
         import_module("wave")  # somebody has it already
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (
+            PermissionError(13, "Permission denied", "closed/file"),
+            "cannot read or write closed/file:",
+        ),
+        (OSError(36, "File name too long", "x" * 9), "cannot read or write xxxxxxxxx: File name too long"),
+        (
+            MemoryError("Unable to allocate 7 TiB"),
+            "not enough memory (Unable to allocate 7 TiB). Try",
+        ),
+        (
+            RuntimeError("RESOURCE_EXHAUSTED: 8 bytes\nmore"),
+            "not enough memory (RESOURCE_EXHAUSTED: 8",
+        ),
+        (RecursionError("maximum recursion depth"), "a file is nested too deeply (maximum recursion depth)."),
+        (KappError("a class \x1b[2J"), "a class \\x1b[2J"),
+    ],
+)
+def test_errors_of_the_system_are_one_line(capsys, monkeypatch, error, message):
+    def main(config):
+        raise error
+
+    monkeypatch.setattr(cli, "parse", lambda *_: Empty())
+    with pytest.raises(SystemExit) as end:
+        cli.run(Empty, main, [])
+    printed = capsys.readouterr().err
+    assert (end.value.code, printed.count("\n")) == (1, 1)
+    assert printed.startswith(f"kapp: {message}")
+
+
+def test_a_bug_keeps_its_traceback(monkeypatch):
+    def main(config):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(cli, "parse", lambda *_: Empty())
+    with pytest.raises(ZeroDivisionError):
+        cli.run(Empty, main, [])
+
+
+def test_what_is_printed_controls_no_terminal(capsys, monkeypatch):
+    monkeypatch.setattr(cli, "parse", lambda *_: Empty())
+    cli.run(Empty, lambda _: print("cat\x1b[2J\r\u202egod \udcff é", flush=True), [])
+    assert capsys.readouterr().out == "cat\\x1b[2J\\r\\u202egod \\udcff é\n"
+
+
+@pytest.mark.parametrize("recipe", ["train", "distill", "transfer", "evaluate", "export", "report"])
+def test_names_that_are_too_long_are_refused_in_one_line(recipe, capsys):
+    long = "x" * 300
+    words = {
+        "train": f"--dataset npz:{long}",
+        "distill": f"--teacher {long}.keras",
+        "transfer": f"--source folder:{long}",
+        "evaluate": f"--onnx {long}.onnx",
+        "export": f"--run {long}",
+        "report": f"--out x --runs {long}",
+    }
+    with pytest.raises(SystemExit) as end:
+        cli.run(import_module(f"kapp.recipes.{recipe}").Config, lambda _: None, words[recipe].split())
+    assert (end.value.code, capsys.readouterr().err.count("\n")) == (2, 1)

@@ -9,20 +9,24 @@ import pytest
 
 from kapp import records
 from kapp.errors import ConfigError, KappError
-from kapp.run_folder import Predictions, Run, default_folder
-from tests.example_records import CONFIG, RESULT, config
+from kapp.models import keras_file
+from kapp.records import Environment
+from kapp.run_folder import Checkpoint, Predictions, Run, default_folder
+from tests.example_records import CONFIG, RESULT, config, row
 
 
 def test_a_new_run_writes_its_config(tmp_path):
     run = Run.create(tmp_path / "a" / "b", CONFIG)
-    assert json.loads((tmp_path / "a" / "b" / "config.json").read_text()) == records.to_json(CONFIG)
+    stored = json.loads((tmp_path / "a" / "b" / "config.json").read_text())
+    assert len(stored.pop("checksum")) == 64
+    assert stored == records.to_json(CONFIG)
     assert not run.is_finished
 
 
 def test_the_same_config_resumes_and_another_is_refused(tmp_path):
-    Run.create(tmp_path / "run", CONFIG).write_metrics([{"epoch": 1, "loss": 2.0}])
+    Run.create(tmp_path / "run", CONFIG).write_metrics([row(1)])
     again = Run.create(tmp_path / "run", config(out="run"))  # the folder is no part of the identity
-    assert again.metrics_rows() == [{"epoch": 1, "loss": 2.0}]
+    assert again.metrics_rows() == [row(1)]
     with pytest.raises(ConfigError, match="contains another run \\(seed: 0 -> 1\\).*--overwrite"):
         Run.create(tmp_path / "run", config(seed=1))
     assert again.metrics_rows()
@@ -40,16 +44,16 @@ def test_a_run_without_a_younger_setting_is_the_one_where_it_is_off(tmp_path):
 
 def test_overwrite_deletes_the_files_of_a_run_and_no_others(tmp_path):
     run = Run.create(tmp_path / "run", CONFIG)
-    run.write_metrics([{"epoch": 1}])
+    run.write_metrics([row(1)])
     run.write_result(RESULT)
-    run.checkpoint_file.write_bytes(b"")
+    for path in run.checkpoint_files:
+        path.write_bytes(b"")
     (run.folder / "notes.txt").write_text("mine")
     for name in ("export/onnx/manifest.json", "export/onnx/model.onnx", "export/mine/model.bin"):
         (run.folder / name).parent.mkdir(parents=True, exist_ok=True)
         (run.folder / name).write_text("{}")
     run = Run.create(run.folder, config(seed=1), overwrite=True)
     assert sorted(p.name for p in run.folder.rglob("*")) == [
-        ".lock",
         "checkpoints",
         "config.json",
         "export",
@@ -62,9 +66,11 @@ def test_overwrite_deletes_the_files_of_a_run_and_no_others(tmp_path):
 
 
 def test_only_one_process_trains_in_a_folder(tmp_path):
-    run = Run.create(tmp_path / "run", CONFIG)
-    program = f"from kapp.run_folder import Run\nwith Run({str(run.folder)!r}).lock(): print('in')"
-    with run.lock():
+    program = (
+        "from kapp.run_folder import Run\nfrom tests.example_records import CONFIG\n"
+        f"with Run.open({str(tmp_path / 'run')!r}, CONFIG): print('in')"
+    )
+    with Run.open(tmp_path / "run", CONFIG):
         other = subprocess.Popen([sys.executable, "-u", "-c", program], stdout=subprocess.PIPE, text=True)
         assert other.stdout.readline().startswith("waiting for another process that trains in")
         assert other.poll() is None
@@ -130,32 +136,31 @@ def test_a_run_that_was_killed_while_its_folder_was_made_starts_again(tmp_path):
 
 
 def test_overwriting_waits_for_a_process_that_trains_there(tmp_path, capsys):
-    run = Run.create(tmp_path / "run", CONFIG)
     began, left = threading.Event(), []
 
     def train():
-        with run.lock():
+        with Run.open(tmp_path / "run", CONFIG) as run:
             began.set()
             time.sleep(0.5)
-            run.write_metrics([{"epoch": 1, "loss": 2.0}])
+            run.write_metrics([row(1)])
             left.append(run.metrics_rows())
 
     training = threading.Thread(target=train)
     training.start()
     began.wait()
-    anew = Run.create(tmp_path / "run", CONFIG, overwrite=True)
+    with Run.open(tmp_path / "run", CONFIG, overwrite=True) as anew:
+        assert anew.metrics_rows() == []
     training.join()
     assert len(left[0]) == 1
-    assert anew.metrics_rows() == []
     assert "waiting for another process that trains in" in capsys.readouterr().out
 
 
 def test_open_locks_the_folder_and_resumes_what_it_holds(tmp_path):
     with Run.open(tmp_path / "run", CONFIG) as run:
-        run.write_metrics([{"epoch": 1, "loss": 2.0}])
+        run.write_metrics([row(1)])
     with Run.open(tmp_path / "run", CONFIG) as run:
         assert not run.is_finished
-        assert run.metrics_rows() == [{"epoch": 1, "loss": 2.0}]
+        assert run.metrics_rows() == [row(1)]
         run.write_result(RESULT)
     assert Run(tmp_path / "run").result == RESULT
 
@@ -180,7 +185,7 @@ def test_a_copy_has_the_predicted_classes_and_no_logits(tmp_path):
     run.write_result(RESULT)
     run.write_confusion([[1, 0], [0, 1]], ["a", "b"])
     (run.folder / "environment.json").write_text("{}")
-    run.write_metrics([{"epoch": 1, "loss": 2.0}])
+    run.write_metrics([row(1)])
     logits = np.array([[0.5, -1.0], [2.0, 3.0]], np.float16)
     samples, labels, classes = (np.array(pair, np.int32) for pair in ((7, 9), (0, 1), (1, 0)))
     run.write_predictions(Predictions(*(samples, labels, logits, classes) * 2))
@@ -194,7 +199,7 @@ def test_a_copy_has_the_predicted_classes_and_no_logits(tmp_path):
 def test_a_copy_has_no_network_and_no_path(tmp_path):
     run = Run.create(tmp_path / "run", config(out=str(tmp_path / "run"), data_dir=str(tmp_path)))
     run.write_result(RESULT)
-    run.write_metrics([{"epoch": 1, "loss": 2.0}])
+    run.write_metrics([row(1)])
     run.write_confusion([[1, 0], [0, 1]], ["a", "b"])
     (run.folder / "environment.json").write_text("{}")
     run.model_file.write_bytes(b"weights")
@@ -203,3 +208,141 @@ def test_a_copy_has_no_network_and_no_path(tmp_path):
     assert (copy.result, copy.metrics_rows()) == (RESULT, run.metrics_rows())
     assert not copy.model_file.exists()
     assert str(tmp_path) not in copy.config_file.read_text()
+
+
+def finished(folder) -> Run:
+    """A finished run with all its files."""
+    run = Run.create(folder, CONFIG)
+    run.write_metrics([row(1), row(2, val_accuracy=0.5)])
+    run.write_confusion([[3, 1], [0, 2]], ["a", "b"])
+    none = np.zeros(0, np.int32)
+    run.write_predictions(Predictions(*(none, none, np.zeros((0, 2), np.float16), none) * 2))
+    run.model_file.write_bytes(b"weights")
+    run.write_result(RESULT)
+    return run
+
+
+READERS = {
+    "config.json": lambda run: run.config,
+    "result.json": lambda run: run.result,
+    "metrics.csv": Run.metrics_rows,
+    "confusion.csv": Run.confusion,
+    "predictions.npz": Run.predictions,
+    "model.keras": lambda run: keras_file.path(run.folder),
+}
+
+
+def flip(path):
+    """Change a digit, or else the last bit, in the middle of the file."""
+    data = bytearray(path.read_bytes())
+    digits = [i for i, byte in enumerate(data) if chr(byte).isdigit()]
+    data[digits[-1] if digits else len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def replace_by_folder(path):
+    path.unlink()
+    path.mkdir()
+
+
+DAMAGES = {
+    "flipped": flip,
+    "empty": lambda path: path.write_bytes(b""),
+    "cut": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
+    "other text": lambda path: path.write_text("[]"),
+    "not UTF-8": lambda path: path.write_bytes(b"\xff\xfe" + path.read_bytes()),
+    "a folder": replace_by_folder,
+    "removed": lambda path: path.unlink(),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("name", READERS)
+def test_no_reader_believes_a_changed_file_of_a_finished_run(tmp_path, name, damage):
+    run = finished(tmp_path / "run")
+    READERS[name](run)
+    DAMAGES[damage](run.folder / name)
+    with pytest.raises((KappError, ConfigError)) as error:  # ConfigError: no run folder, without config.json
+        READERS[name](Run(run.folder))
+    assert "\n" not in str(error.value)
+    assert name in str(error.value) or "unfinished run" in str(error.value)
+
+
+def test_a_run_of_an_early_version_has_no_checksums_and_is_readable(tmp_path):
+    run = finished(tmp_path / "run")
+    for name in ("config.json", "result.json"):
+        values = json.loads((run.folder / name).read_text())
+        values.pop("sha256", None)
+        del values["checksum"]
+        (run.folder / name).write_text(json.dumps(values))
+    assert (run.config, run.result) == (CONFIG, RESULT)
+    for read in READERS.values():
+        read(run)
+
+
+def test_a_copy_of_a_changed_run_is_refused(tmp_path):
+    run = finished(tmp_path / "run")
+    run.write_environment(Environment("0", "", "3", "Linux", "jax", "CPU", 1, 2, {}, "0" * 64))
+    run.write_result(RESULT)
+    run.copy_results(tmp_path / "copy")
+    flip(tmp_path / "copy" / "metrics.csv")
+    with pytest.raises(KappError, match=r"copy/metrics.csv has changed"):
+        Run(tmp_path / "copy").copy_results(tmp_path / "again")
+    assert not (tmp_path / "again").exists()
+
+
+def test_the_latest_checkpoint_becomes_the_previous_one(tmp_path):
+    run = Run.create(tmp_path / "run", CONFIG)
+    for epochs in (1, 2, 3):
+        rows = [row(i) for i in range(1, epochs + 1)]
+        run.write_checkpoint(Checkpoint(rows, "0" * 64, {"network0": np.full(2, epochs)}))
+    read = [run.read_checkpoint(path) for path in run.checkpoint_files]
+    assert [len(each.metrics) for each in read] == [3, 2]
+    assert [each.variables["network0"].tolist() for each in read] == [[3, 3], [2, 2]]
+    assert read[0].metrics == [row(1), row(2), row(3)]
+
+
+def test_each_flipped_bit_of_a_checkpoint_is_found_or_changes_nothing(tmp_path):
+    run = Run.create(tmp_path / "run", CONFIG)
+    written = Checkpoint([row(1)], "0" * 64, {"network0": np.arange(4.0)})
+    run.write_checkpoint(written)
+    path = run.checkpoint_files[0]
+    whole = path.read_bytes()
+    for place in range(0, len(whole), 7):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << (place % 8)
+        path.write_bytes(damaged)
+        try:
+            read = run.read_checkpoint(path)
+        except KappError:
+            continue
+        assert (read.metrics, read.model_sha256) == (written.metrics, written.model_sha256)
+        np.testing.assert_array_equal(read.variables["network0"], written.variables["network0"])
+
+
+def test_two_commands_that_overwrite_run_one_after_the_other(tmp_path):
+    """Each trains for a while in the folder, and its files are complete when the other one deletes them."""
+    program = (
+        "import sys, time\nfrom kapp.run_folder import Run\nfrom tests.example_records import CONFIG, row\n"
+        f"with Run.open({str(tmp_path / 'run')!r}, CONFIG, overwrite=True) as run:\n"
+        "    assert run.metrics_rows() == []\n"
+        "    for epochs in range(1, 11):\n"
+        "        run.write_metrics([row(i) for i in range(epochs)])\n"
+        "        time.sleep(0.02)\n"
+        "    assert len(run.metrics_rows()) == 10\n"
+    )
+    started = [subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE) for _ in range(3)]
+    ended = [process.communicate(timeout=60) for process in started]
+    assert [process.returncode for process in started] == [0, 0, 0], ended
+    assert len(Run(tmp_path / "run").metrics_rows()) == 10
+
+
+def test_the_next_process_removes_what_killed_writers_left(tmp_path):
+    Run.create(tmp_path / "run", CONFIG)
+    left = [tmp_path / "run" / name for name in (".4242-model.keras", "checkpoints/.4242-latest.npz")]
+    for path in left:
+        path.write_bytes(b"half")
+    (tmp_path / "run" / ".mine").write_text("")
+    with Run.open(tmp_path / "run", CONFIG):
+        assert not any(path.exists() for path in left)
+    assert (tmp_path / "run" / ".mine").exists()

@@ -1,21 +1,23 @@
 """Saves the state of a training, so that a killed run resumes with the same bits."""
 
-import zipfile
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
+from kapp import distributed
 from kapp.errors import KappError
-from kapp.fileio import atomic_file
-from kapp.run_folder import Run
+from kapp.fileio import atomic_file, checksum, is_file
+from kapp.run_folder import Checkpoint, Run
 
 
 class ResumeCheckpoint(keras.callbacks.Callback):
     """Saves two files after each epoch. The checkpoint has the whole state: the network with its
-    random-number states, which `.weights.h5` omits, and the optimizer. `model.keras` has the network alone,
-    and is written where its validation accuracy is the best so far.
+    random-number states, which `.weights.h5` omits, and the optimizer; the metrics so far, and the checksum
+    of `model.keras`. That file has the network alone, and is written where its validation accuracy is the
+    best so far. The checkpoint before is kept, too.
 
     Args:
         run: the run folder.
@@ -25,36 +27,75 @@ class ResumeCheckpoint(keras.callbacks.Callback):
     def __init__(self, run: Run, selects: bool = True):
         super().__init__()
         self._run, self._selects = run, selects
+        self._rows: list[Mapping[str, float]] = []  # of the metrics so far
+        self._model_sha256 = ""
 
     def restore(self, learner: Any) -> int:
-        """Restore the state of `learner` from the checkpoint, where there is one.
+        """Restore the state of `learner` and `metrics.csv` from the checkpoint, where there is one; from the
+        one before, where that is damaged.
 
         Returns:
             How many epochs are complete.
 
         Raises:
-            KappError: the checkpoint is damaged, or belongs to another network.
+            KappError: all checkpoints are damaged, or belong to another network.
         """
-        path = self._run.checkpoint_file
         learner.optimizer.build(learner.trainable_variables)
-        if not path.is_file():
-            return 0
+        damaged: list[KappError] = []
+        for path in filter(is_file, self._run.checkpoint_files):
+            try:
+                checkpoint = self._run.read_checkpoint(path)
+                _assign(learner, checkpoint.variables, f"{path} is damaged")
+            except KappError as error:
+                damaged += [error]
+                continue
+            epochs = len(checkpoint.metrics)
+            distributed.barrier()  # all have read it
+            if distributed.is_primary():
+                if damaged:
+                    print(f"{damaged[0]} Resuming after epoch {epochs}, from {path.name}.", flush=True)
+                    self._run.checkpoint_files[0].unlink()
+                self._restore_metrics(checkpoint.metrics)
+            self._rows, self._model_sha256 = list(checkpoint.metrics), checkpoint.model_sha256
+            return epochs
+        if damaged:
+            raise damaged[0]
+        return 0
+
+    def _restore_metrics(self, rows: Sequence[Mapping[str, float]]) -> None:
+        """Write `rows` to `metrics.csv` unless it begins with them."""
         try:
-            with np.load(path, allow_pickle=False) as file:
-                for name, variable in _state(learner):
-                    variable.assign(file[name])
-                return int(file["epochs"])
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise KappError(f"{path} is damaged ({error}). Start again with --overwrite.") from error
+            stored = self._run.metrics_rows()[: len(rows)]
+        except KappError:
+            stored = []
+        if json.dumps(stored) != json.dumps(rows):
+            print(f"{self._run.metrics_file} differs from the checkpoint: its rows are restored.", flush=True)
+            self._run.write_metrics(rows)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        best = max((row["val_accuracy"] for row in self._run.metrics_rows()[:epoch]), default=-1.0)
+        best = max((row["val_accuracy"] for row in self._rows), default=-1.0)
         if logs["val_accuracy"] > best or not self._selects:
             with atomic_file(self._run.model_file) as partial:
                 self.model.network.save(partial)
-        with atomic_file(self._run.checkpoint_file) as partial:
-            values = {name: keras.ops.convert_to_numpy(variable) for name, variable in _state(self.model)}
-            np.savez(partial, epochs=epoch + 1, **values)
+            self._model_sha256 = checksum(self._run.model_file)
+        self._rows += [self._run.metrics_rows()[epoch]]
+        values = {name: keras.ops.convert_to_numpy(variable) for name, variable in _state(self.model)}
+        self._run.write_checkpoint(Checkpoint(self._rows, self._model_sha256, values))
+
+
+def _assign(learner: Any, values: Mapping[str, np.ndarray], message: str) -> None:
+    """Set the variables of `learner`, all or none.
+
+    Raises:
+        KappError: `values` are of another network.
+    """
+    state = dict(_state(learner))
+    if {name: tuple(variable.shape) for name, variable in state.items()} != {
+        name: value.shape for name, value in values.items()
+    }:
+        raise KappError(f"{message} (it is of another network). Start again with --overwrite.")
+    for name, variable in state.items():
+        variable.assign(values[name])
 
 
 def _state(learner: Any) -> Iterator[tuple[str, keras.Variable]]:

@@ -8,6 +8,7 @@ import numpy as np
 from kapp.errors import ConfigError, KappError
 from kapp.export import formats, manifest, runtimes
 from kapp.export.runtimes import KerasRuntime, Runtime
+from kapp.fileio import is_file, is_folder
 from kapp.models.keras_file import UNSAFE
 from kapp.records import ExportManifest, ModelFormat, Parity, RunSummary
 from kapp.run_folder import Run
@@ -85,8 +86,8 @@ class StoredModel:
     def file(self) -> Path:
         """What its runtime opens: a file, or the folder of a SavedModel."""
         if self.format == "run":
-            return Run(self.path).model_file
-        return formats.model_path(self.format, self.path) if self.path.is_dir() else self.path
+            return Run(self.path).check_file("model.keras")
+        return formats.model_path(self.format, self.path) if is_folder(self.path) else self.path
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -114,8 +115,8 @@ class StoredModel:
         if self.format in ("run", "keras"):
             return
         formats.check_packages(self.format, formats.RUNTIME_PACKAGES)
-        if not allow_unverified and (self.manifest or self.path.is_dir()):
-            manifest.verify(self.path if self.path.is_dir() else self.path.parent)
+        if not allow_unverified and (self.manifest or is_folder(self.path)):
+            manifest.verify(self.path if is_folder(self.path) else self.path.parent)
 
     def load(self, allow_unverified: bool = False) -> Predictor:
         """The model, loaded.
@@ -168,9 +169,9 @@ def find_format(path: Path) -> ModelFormat:
     Raises:
         ConfigError: there is no model that kapp can load.
     """
-    if path.is_dir():
+    if is_folder(path):
         for format in formats.FORMATS:
-            if (path / formats.FILES[format]).is_file():
+            if is_file(path / formats.FILES[format]):
                 return format
         Run(path)  # raises if it isn't one
         return "run"
@@ -179,7 +180,7 @@ def find_format(path: Path) -> ModelFormat:
             f"{path} isn't loaded: {path.suffix} files can run code. "
             "Save the model as .keras: model.save('mine.keras')."
         )
-    if not path.is_file():
+    if not is_file(path):
         raise ConfigError(f"there is no model at {str(path)!r}. {ACCEPTED}.")
     if path.suffix not in FORMAT_OF_SUFFIX:
         raise ConfigError(f"{path} isn't a model that kapp can load. {ACCEPTED}.")
@@ -199,8 +200,8 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def _size_bytes(path: Path) -> int:
-    if path.is_file():
+    if is_file(path):
         weights = path.with_name(f"{path.name}.data")  # where PyTorch puts the weights of an .onnx file
-        return path.stat().st_size + (weights.stat().st_size if weights.is_file() else 0)
+        return path.stat().st_size + (weights.stat().st_size if is_file(weights) else 0)
     skipped = (manifest.FILE, manifest.MODEL_CARD)
-    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file() and file.name not in skipped)
+    return sum(file.stat().st_size for file in path.rglob("*") if is_file(file) and file.name not in skipped)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kapp import fileio
 from kapp.data.dataset import classes_match
 from kapp.errors import ConfigError, KappError, unknown
 from kapp.run_folder import Run
@@ -35,7 +36,7 @@ def is_file(source: str, names: Sequence[str], role: str = "teacher", forms: str
     if source in names:
         return False
     file = Path(source)
-    if file.is_dir():
+    if fileio.is_folder(file):
         if not Run(file).is_finished:
             raise ConfigError(f"{role} {source!r} is an unfinished run. Run its command again to finish it.")
         return True
@@ -46,19 +47,23 @@ def is_file(source: str, names: Sequence[str], role: str = "teacher", forms: str
         )
     if file.suffix != ".keras":
         raise unknown(role, source, names, f"{forms}, or a run folder, or a .keras file")
-    if not file.is_file():
+    if not fileio.is_file(file):
         raise ConfigError(f"there is no file {source!r}: a {role} is a name, a run folder or a .keras file.")
     return True
 
 
 def name(source: str | Path) -> str:
     """Returns the name of the model in a run folder or a .keras file."""
-    return Run(source).result.model if Path(source).is_dir() else Path(source).stem
+    return Run(source).result.model if fileio.is_folder(source) else Path(source).stem
 
 
 def path(source: str | Path) -> Path:
-    """Returns the .keras file of a run folder, or the file itself."""
-    return Run(source).model_file if Path(source).is_dir() else Path(source)
+    """Returns the .keras file of a run folder, or the file itself.
+
+    Raises:
+        KappError: the file of a finished run isn't as the run left it.
+    """
+    return Run(source).check_file("model.keras") if fileio.is_folder(source) else Path(source)
 
 
 def load(
@@ -91,7 +96,7 @@ def load(
             f"{role} {source} has {model.output_shape[-1]} classes, the data set has {len(classes)}: "
             "they must be the same."
         )
-    if classes is not None and Path(source).is_dir() and not classes_match(Run(source).classes, classes):
+    if classes is not None and fileio.is_folder(source) and not classes_match(Run(source).classes, classes):
         raise ConfigError(
             f"{role} {source} has the classes {', '.join(Run(source).classes)}, the data set has "
             f"{', '.join(classes)}: they must be the same, in the same order. If they only differ by name, "

@@ -9,13 +9,14 @@ from typing import Literal
 import keras
 import numpy as np
 
-from kapp import distributed
+from kapp import distributed, interrupt
 from kapp.callbacks import (
     LongTraining,
     MetricsCSV,
     Progress,
     ResumeCheckpoint,
     StopOnConstantOutput,
+    StopOnInterrupt,
     StopOnNonFiniteLoss,
     Throughput,
 )
@@ -120,6 +121,7 @@ def fit(
     distributed.run_on_primary(lambda: run.write_environment(device.environment(dataset.checksum)))
     check = pipelines.index_batch(validation_split.samples[:CHECK_IMAGES], augmentation, images)
     callbacks = [
+        StopOnInterrupt(),
         *learner.fit_callbacks(
             samples=dataset.train.samples,
             batch_size=batch_size,
@@ -138,25 +140,26 @@ def fit(
             Progress(validations, steps, learner.network.name, epochs_per_row=epochs_per_row),
             resume,  # last: the files of the epochs that it counts must be on disk
         ]
-    learner.fit(
-        pipelines.train_batches(
-            dataset.train.samples,
-            batch_size,
-            seed=seed,
-            augmentation=augmentation,
-            first_step=done * steps,
-            images=images,
-        ),
-        steps_per_epoch=steps,
-        initial_epoch=done,
-        epochs=validations,
-        validation_data=pipelines.eval_batches(
-            validation_split.samples, EVAL_BATCH_SIZE, augmentation, images
-        ),
-        shuffle=False,
-        verbose=0,
-        callbacks=callbacks,
-    )
+    with interrupt.deferred():
+        learner.fit(
+            pipelines.train_batches(
+                dataset.train.samples,
+                batch_size,
+                seed=seed,
+                augmentation=augmentation,
+                first_step=done * steps,
+                images=images,
+            ),
+            steps_per_epoch=steps,
+            initial_epoch=done,
+            epochs=validations,
+            validation_data=pipelines.eval_batches(
+                validation_split.samples, EVAL_BATCH_SIZE, augmentation, images
+            ),
+            shuffle=False,
+            verbose=0,
+            callbacks=callbacks,
+        )
     distributed.barrier()  # until the primary process has written the last epoch
 
 
@@ -225,7 +228,7 @@ def score_and_save(
             Predictions(*_columns(dataset.test, test), *_columns(dataset.validation, validation))
         )
         run.write_result(result)
-        run.checkpoint_file.unlink(missing_ok=True)
+        run.delete_checkpoints()
     distributed.barrier()
     return result
 
@@ -243,8 +246,9 @@ def load_best(network: keras.Model, run: Run) -> None:
     """Load the weights of the run's `model.keras` into `network`.
 
     Raises:
-        KappError: the file is damaged.
+        KappError: the file is damaged, or isn't that of the checkpoint.
     """
+    run.check_model()
     try:
         network.load_weights(run.model_file)
     except Exception as error:  # Keras raises what its zip, JSON and HDF5 raise

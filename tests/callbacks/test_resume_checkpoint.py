@@ -5,8 +5,16 @@ import subprocess
 import sys
 import time
 
+import numpy as np
+import pytest
+
+from kapp import data
+from kapp.data import Augmentation
+from kapp.errors import KappError
 from kapp.run_folder import Run
+from kapp.training import Learner, loop
 from tests.helpers import untimed_metrics, weight_bytes
+from tests.training.helpers import equal_arrays, hparams, new_run, small_network
 
 
 def command(npz, out, *more) -> list[str]:
@@ -41,15 +49,102 @@ def test_a_killed_run_resumes_exactly(tiny_npz, tmp_path):
     assert list((killed / "checkpoints").iterdir()) == []
 
 
-def test_a_damaged_checkpoint_is_named(tiny_npz, tmp_path):
-    once = command(tiny_npz, tmp_path / "run")
-    checkpoint = tmp_path / "run" / "checkpoints" / "latest.npz"
-    kill_after_checkpoint(once, checkpoint)
-    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
-    again = subprocess.run(once, capture_output=True, text=True)
-    assert again.returncode == 1
-    assert again.stderr.strip().splitlines()[-1].startswith(f"kapp: {checkpoint} is damaged")
-    assert "--overwrite" in again.stderr
+EPOCHS = 4
+
+
+def train(run: Run, dataset, stop_epoch: int | None = None) -> list[np.ndarray]:
+    """Train, or resume, up to `stop_epoch` in this process; returns the network's weights."""
+    network = small_network()
+    learner = Learner(network, dataset, Augmentation(1))
+    learner.compile("adam")
+    loop.fit(learner, dataset, run, hparams(epochs=EPOCHS), seed=0, stop_epoch=stop_epoch)
+    return network.get_weights()
+
+
+@pytest.fixture
+def dataset(tiny_npz):
+    return data.load(f"npz:{tiny_npz}")
+
+
+@pytest.fixture
+def whole(dataset, tmp_path) -> tuple[Run, list[np.ndarray]]:
+    """A training that nothing interrupted, and its last weights."""
+    run = new_run(tmp_path / "whole")
+    return run, train(run, dataset)
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[content.index(b"NUMPY") + 150] ^= 1  # in the first array
+    path.write_bytes(content)
+
+
+DAMAGES = {
+    "flipped": flip,
+    "cut": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
+    "empty": lambda path: path.write_bytes(b""),
+    "removed": lambda path: path.unlink(),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_the_checkpoint_before_replaces_a_damaged_one(damage, whole, dataset, tmp_path, capsys):
+    run = new_run(tmp_path / "run")
+    train(run, dataset, stop_epoch=3)
+    latest, previous = run.checkpoint_files
+    DAMAGES[damage](latest)
+    assert equal_arrays(train(run, dataset), whole[1])
+    assert untimed_metrics(run) == untimed_metrics(whole[0])
+    assert weight_bytes(run) == weight_bytes(whole[0])
+    printed = capsys.readouterr().out
+    assert (f"{latest} is damaged" in printed) == (damage != "removed")
+    assert ("Resuming after epoch 2, from previous.npz" in printed) == (damage != "removed")
+    assert [len(run.read_checkpoint(path).metrics) for path in (latest, previous)] == [4, 3]
+
+
+def test_damaged_checkpoints_are_named_and_nothing_is_trained(dataset, tmp_path):
+    run = new_run(tmp_path / "run")
+    train(run, dataset, stop_epoch=2)
+    before = run.metrics_file.read_bytes(), run.model_file.read_bytes()
+    for path in run.checkpoint_files:
+        flip(path)
+    with pytest.raises(KappError, match="latest.npz is damaged .*--overwrite"):
+        train(run, dataset)
+    assert (run.metrics_file.read_bytes(), run.model_file.read_bytes()) == before
+
+
+@pytest.mark.parametrize("damage", ["best", "cut", "empty", "removed", "other text", "a folder"])
+def test_a_changed_metrics_file_changes_no_result(damage, whole, dataset, tmp_path, capsys):
+    """Not the network that is kept: "best" makes another epoch the best so far."""
+    run = new_run(tmp_path / "run")
+    train(run, dataset, stop_epoch=2)
+    rows = run.metrics_rows()
+    if damage == "best":
+        run.write_metrics([{**rows[0], "val_accuracy": 1.0}, rows[1]])
+    elif damage == "other text":
+        run.metrics_file.write_text("epoch,loss\n1,nonsense")
+    elif damage == "a folder":
+        run.metrics_file.unlink()
+        run.metrics_file.mkdir()
+        with pytest.raises(KappError, match="cannot write .*metrics.csv"):
+            train(run, dataset)
+        return
+    else:
+        DAMAGES[damage](run.metrics_file)
+    assert equal_arrays(train(run, dataset), whole[1])
+    assert "metrics.csv differs from the checkpoint: its rows are restored" in capsys.readouterr().out
+    assert untimed_metrics(run) == untimed_metrics(whole[0])
+    assert weight_bytes(run) == weight_bytes(whole[0])
+
+
+def test_an_exchanged_network_is_never_scored(dataset, tmp_path):
+    """model.keras of another run has the same layers, and is a valid file."""
+    run = new_run(tmp_path / "run")
+    train(run, dataset)
+    network = small_network(seed=1)
+    network.save(run.model_file)
+    with pytest.raises(KappError, match=r"model\.keras is damaged .*latest\.npz"):
+        loop.load_best(network, run)
 
 
 def test_a_diverging_run_stops_and_keeps_its_files(tiny_npz, tmp_path):

@@ -189,6 +189,7 @@ def test_when_a_phase_reaches_the_accuracy_from_scratch(transferred, accuracies,
     run, probe, scratch = transferred()
     rows = run.metrics_rows()
     run.write_metrics([{**row, "val_accuracy": value} for row, value in zip(rows, accuracies)])
+    run.write_result(run.result)
     sentence = re.search(r"Fine-tuning [^.]*\.", transfer(run, probe, scratch).split("## Training")[1])
     assert expected in sentence[0]
 

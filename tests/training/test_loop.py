@@ -32,7 +32,7 @@ def test_predictions_are_those_of_the_best_network(dataset, tmp_path):
     run = new_run(tmp_path / "run")
     result = loop.score_and_save(fitted(dataset, run), dataset, run, hparams(epochs=2), DETAILS)
     assert run.result == result
-    assert not run.checkpoint_file.exists()
+    assert list((run.folder / "checkpoints").iterdir()) == []
     predictions, best = run.predictions(), keras.models.load_model(run.model_file)
     for split, samples, labels, logits, classes in (
         (dataset.test, *predictions[:4]),
