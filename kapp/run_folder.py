@@ -462,8 +462,8 @@ class Run:
         paths = [self.check_file(name) for name in COPIED]
         make_folder(folder)
         config = self.config
-        settings = {name: value for name, value in config.settings.items() if name in identity(config)}
-        records.write(dataclasses.replace(config, settings=settings), folder / "config.json")
+        copied = dataclasses.replace(config, settings=identity_settings(config.settings))
+        records.write(copied, folder / "config.json")
         for path in paths:
             with atomic_file(folder / path.name) as partial:
                 shutil.copyfile(path, partial)

@@ -1,11 +1,13 @@
 import errno
 import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
 from kapp import data
-from kapp.data import array_cache, sources
+from kapp.data import array_cache
 from kapp.data.array_cache import disk_array
 from kapp.data.sources import shapes
 from kapp.errors import KappError
@@ -27,20 +29,35 @@ def test_the_second_load_reads_the_cache(tmp_path, few_shapes, monkeypatch):
     assert (tmp_path / "arrays" / "shapes_far-1" / "manifest.json").is_file()
 
 
-def test_two_processes_may_fill_the_cache_at_the_same_time(tmp_path, few_shapes):
-    """The second one keeps the arrays that the first one wrote."""
-    arrays = sources.load("shapes", str(tmp_path))
-    array_cache._write(tmp_path / "arrays" / "shapes-1", arrays)  # both found no cache
-    assert [path.name for path in (tmp_path / "arrays").iterdir()] == ["shapes-1"]
-    np.testing.assert_array_equal(sources.load("shapes", str(tmp_path)).images, arrays.images)
+def test_two_processes_may_fill_the_cache_at_the_same_time(tmp_path):
+    """The second one reads the arrays that the first one wrote."""
+    created = []
+
+    def create():
+        created.append(1)
+        time.sleep(0.2)
+        return array_cache.Arrays(np.zeros((4, 2, 2, 1), np.uint8), np.zeros(4, np.int32), 2, ("a", "b"))
+
+    (tmp_path / ".4242-set").mkdir()  # by a process that was killed
+    with ThreadPoolExecutor(2) as pool:
+        loaded = [pool.submit(array_cache.load_or_create, tmp_path / "set", create) for _ in range(2)]
+    assert [each.result().num_train for each in loaded] == [2, 2]
+    assert created == [1, 1]  # both found no cache
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "set"]
 
 
 @pytest.mark.parametrize("name", ["images.npy", "labels.npy", "manifest.json"])
-def test_the_message_names_a_damaged_cache(tmp_path, few_shapes, name):
+@pytest.mark.parametrize("content", [None, b"", b"[]", b"null", b"{}", b'{"train": "x"}', b"\xff", "folder"])
+def test_the_message_names_a_damaged_cache(tmp_path, few_shapes, name, content):
     data.load("shapes", data_dir=str(tmp_path))
     file = tmp_path / "arrays" / "shapes-1" / name
-    file.write_bytes(file.read_bytes()[:-3])
-    with pytest.raises(KappError, match="arrays/shapes-1 is damaged .*Delete that folder"):
+    before = file.read_bytes()
+    file.unlink()
+    if content == "folder":
+        file.mkdir()
+    else:
+        file.write_bytes(before[:-3] if content is None else content)
+    with pytest.raises(KappError, match="arrays/shapes-1.* is damaged .*Delete the folder"):
         data.load("shapes", data_dir=str(tmp_path))
 
 

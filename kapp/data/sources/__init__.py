@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from kapp.data import image_files
-from kapp.data.array_cache import Arrays, load_or_create
+from kapp.data.array_cache import Arrays, check_classes, load_or_create
 from kapp.data.sources import folder, npz, shapes, tfds
 from kapp.errors import ConfigError, unknown
+from kapp.fileio import is_file, is_folder
 
 NAMES = (
     "cifar10",
@@ -32,7 +33,7 @@ def check(name: str) -> None:
     source, _, rest = name.partition(":")
     if name not in NAMES and not (source in ("tfds", "npz", "folder", "cifar100") and rest):
         raise unknown("data set", name, NAMES, FORMS)
-    if source == "npz" and not Path(rest).is_file():
+    if source == "npz" and not is_file(rest):
         raise ConfigError(f"there is no file {rest!r} for the data set {name!r}.")
     if source == "folder":
         folder.parse(rest)
@@ -88,7 +89,7 @@ def check_data_dir(data_dir: str | None) -> None:
     Raises:
         ConfigError: it doesn't exist.
     """
-    if data_dir is not None and not Path(data_dir).is_dir():
+    if data_dir is not None and not is_folder(data_dir):
         raise ConfigError(f"there is no folder {data_dir!r}. Choose an existing folder for --data-dir.")
 
 
@@ -108,6 +109,12 @@ def load(name: str, data_dir: str | None = None) -> Arrays:
         ConfigError: the name is unknown, or the arrays are no images and labels.
         KappError: there is no network, or a file is damaged.
     """
+    arrays = _load(name, data_dir)
+    check_classes(arrays.classes, name)
+    return arrays
+
+
+def _load(name: str, data_dir: str | None) -> Arrays:
     check(name)
     check_data_dir(data_dir)
     cache = home(data_dir)

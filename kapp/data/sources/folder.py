@@ -8,8 +8,9 @@ from typing import NamedTuple
 import numpy as np
 
 from kapp.data import image_files, sampling
-from kapp.data.array_cache import Arrays, disk_array
+from kapp.data.array_cache import Arrays, check_classes, disk_array
 from kapp.errors import ConfigError
+from kapp.fileio import is_folder
 from kapp.progress import ProgressLine
 
 LAYOUT = "PATH/train/CLASS/*.png and PATH/test/CLASS/*.png, or PATH/CLASS/*.png (.jpg as well)"
@@ -32,13 +33,14 @@ def parse(text: str) -> Folder:
     """
     match = re.fullmatch(r"(.+)@([1-9]\d*)", text)
     folder = Folder(Path(match[1]), int(match[2])) if match else Folder(Path(text), None)
-    if not folder.path.is_dir():
+    if not is_folder(folder.path):
         raise ConfigError(f"there is no folder {str(folder.path)!r} of image files. Expected: {LAYOUT}.")
     for part in _parts(folder.path):
         if len(_class_folders(part)) < 2:
             raise ConfigError(f"{part} has fewer than two classes (subfolders). Expected: {LAYOUT}.")
+    check_classes([each.name for each in _class_folders(_parts(folder.path)[0])], f"folder:{text}")
     for name in MISNAMED:
-        if len(_parts(folder.path)) > 1 and (folder.path / name).is_dir():
+        if len(_parts(folder.path)) > 1 and is_folder(folder.path / name):
             raise ConfigError(
                 f"kapp doesn't read the folder {folder.path / name}: rename it to {VALIDATION}, or move it."
             )
@@ -126,13 +128,13 @@ def _digest(path: Path, files: list[Path], shape: object) -> str:
 def _parts(path: Path) -> list[Path]:
     """The folders train, validation (if it exists) and test, or the one folder that contains all classes."""
     train, validation, test = (path / name for name in ("train", VALIDATION, "test"))
-    if not (train.is_dir() and test.is_dir()):
+    if not (is_folder(train) and is_folder(test)):
         return [path]
-    return [train, validation, test] if validation.is_dir() else [train, test]
+    return [train, validation, test] if is_folder(validation) else [train, test]
 
 
 def _class_folders(part: Path) -> list[Path]:
-    return sorted(path for path in part.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return sorted(path for path in part.iterdir() if is_folder(path) and not path.name.startswith("."))
 
 
 def _files(path: Path) -> list[Path]:

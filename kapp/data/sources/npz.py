@@ -1,12 +1,12 @@
 """npz:PATH: a file of NumPy arrays."""
 
-import zipfile
 from pathlib import Path
 
 import numpy as np
 
 from kapp.data.array_cache import Arrays, check_arrays
-from kapp.errors import ConfigError, KappError
+from kapp.errors import ConfigError
+from kapp.fileio import read_arrays
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
 VALIDATION_KEYS = ("x_validation", "y_validation")
@@ -75,17 +75,9 @@ def load(path: Path) -> Arrays:
     classes = [str(name) for name in np.atleast_1d(arrays.get("classes", np.arange(count)))]
     if len(classes) < count:
         raise ConfigError(f"{path}: classes has {len(classes)} names, but a label is {count - 1}.")
-    if len(set(classes)) < len(classes):
-        raise ConfigError(f"{path}: two classes have the same name. The names are {', '.join(classes)}.")
     num_validation = len(parts[1][0]) if has_validation else 0
     return Arrays(images, labels, len(parts[0][0]), classes, num_validation)
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {key: file[key] for key in file.files}
-    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        raise KappError(
-            f"{path} is damaged or no .npz file ({error}). Write it again with np.savez."
-        ) from error
+    return read_arrays(path, "Write it again with np.savez.")

@@ -1,4 +1,6 @@
+import io
 import re
+import zipfile
 
 import numpy as np
 import pytest
@@ -70,11 +72,26 @@ def test_gray_images_and_label_columns_are_accepted(tmp_path):
             "images of (8, 8, 3), x_validation of (9, 9, 3)",
         ),
         ({"y_train": np.arange(19)}, "one for each of the 20 images"),
-        ({"y_train": np.arange(20) - 1}, "integers from 0"),
+        ({"y_train": np.arange(20) - 1}, "labels from -1 to 18: they must be from 0"),
         ({"y_train": np.linspace(0, 1, 20)}, "labels must be integers"),
         ({"classes": np.array(["only"])}, "classes has 1 names, but a label is 1"),
         ({"classes": np.array(3)}, "classes has 1 names, but a label is 1"),
-        ({"classes": np.array(["cat", "cat"])}, "two classes have the same name. The names are cat, cat"),
+        ({"classes": np.array(["cat", "cat"])}, "two classes have the same name, 'cat'"),
+        (
+            {"y_train": np.full(20, 2**32 + 1, np.uint64)},
+            "labels from 4294967297 to 4294967297: they must be",
+        ),
+        ({"y_train": np.arange(20) + 10**6}, "they must be from 0 to 9,999"),
+        ({"y_train": np.arange(20, dtype=np.int64) - 2**40}, "they must be from 0 to 9,999"),
+        ({"x_train": np.zeros((20, 8, 8, 0), np.uint8)}, "(20, 8, 8, 0): images must be uint8"),
+        (
+            {"y_train": np.zeros(20, int), "y_test": np.zeros(4, int)},
+            "has 1 classes: a classifier needs at least 2",
+        ),
+        ({"classes": np.array(["cat", "\x1b[2J"])}, "the class name '\\x1b[2J' is empty, or has characters"),
+        ({"classes": np.array(["cat", "a\nb"])}, "has characters that can't be printed"),
+        ({"classes": np.array(["cat", "\udcff"])}, "the class name '\\udcff' is empty, or has"),
+        ({"classes": np.array(["cat", " "])}, "the class name ' ' is empty"),
     ],
 )
 def test_other_arrays_are_refused(tmp_path, changes, message):
@@ -99,3 +116,16 @@ def test_the_message_names_a_truncated_file(tmp_path, tiny_npz):
     path.write_bytes(tiny_npz.read_bytes()[:5000])
     with pytest.raises(KappError, match=re.escape(str(path))):
         data.load(f"npz:{path}")
+
+
+def test_a_header_that_promises_more_than_the_file_holds_is_refused(tmp_path):
+    """The shape in the header would take 9 TB."""
+    with zipfile.ZipFile(tmp_path / "huge.npz", "w") as file:
+        for name in ("x_train", "y_train", "x_test", "y_test"):
+            header = io.BytesIO()
+            np.lib.format.write_array_header_1_0(
+                header, {"descr": "|u1", "fortran_order": False, "shape": (3 * 10**9, 32, 32, 3)}
+            )
+            file.writestr(f"{name}.npy", header.getvalue() + b"few bytes")
+    with pytest.raises(KappError, match=r"huge.npz is damaged or no .npz file .*np.savez"):
+        data.load(f"npz:{tmp_path / 'huge.npz'}")
