@@ -56,6 +56,20 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def memory() -> int | None:
+    """Returns the bytes of memory that this process may use; None where the system doesn't tell."""
+    try:
+        limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    except (AttributeError, OSError, ValueError):
+        return None
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):  # of a container: cgroups version 2, and 1
+        try:
+            limits += [int(Path("/sys/fs/cgroup", name).read_text())]
+        except (OSError, ValueError):  # "max"
+            continue
+    return min(limits)
+
+
 @cache
 def commit() -> str:
     """Returns the commit of kapp's checkout, with "+" if files have changed.

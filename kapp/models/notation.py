@@ -71,11 +71,11 @@ class Relu:
 LayerSpec = Convolution | Dense | Pooling | AveragePooling | GlobalAveragePooling | Dropout | Relu
 LayerSpecs = tuple[LayerSpec, ...]
 
-_COUNT = r"([1-9]\d*)"
+_COUNT = r"([1-9]\d{0,8})"
 _KERNEL = rf"(?:{_COUNT}x{_COUNT})?"
 _STRIDE = rf"(?:/{_COUNT})?"
-_REPEAT = rf"(?:\^{_COUNT})?"
-_CONVOLUTION = re.compile(rf"{_COUNT}c{_KERNEL}{_STRIDE}(v|p\d+)?{_REPEAT}")
+_REPEAT = r"(?:\^([1-9]\d{0,2}))?"
+_CONVOLUTION = re.compile(rf"{_COUNT}c{_KERNEL}{_STRIDE}(v|p\d{{1,9}})?{_REPEAT}")
 _DENSE = re.compile(rf"{_COUNT}fc{_REPEAT}")
 _POOLING = re.compile(rf"mp{_KERNEL}{_STRIDE}(v?)")
 _AVERAGE = re.compile(rf"ap{_COUNT}x{_COUNT}")

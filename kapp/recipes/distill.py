@@ -16,7 +16,7 @@ from typing import Annotated, ClassVar, Literal
 
 import tyro
 
-from kapp import cli, models
+from kapp import cli, fileio, models
 from kapp.data import Augmentation, Dataset, sources, validation_overlap
 from kapp.errors import ConfigError
 from kapp.fileio import checksum
@@ -40,6 +40,7 @@ from kapp.recipes.settings import (
     check_hparams,
     check_min,
     check_positive,
+    check_training,
     default_epochs,
     for_epochs,
     with_defaults,
@@ -320,6 +321,13 @@ class Settings:
             dataset = dataset.add_unlabeled(images, self.data.streamed, sources.home(self.data.data_dir))
         return dataset
 
+    def check_data(self, dataset: Dataset) -> None:
+        """As `train.Settings.check_data`, of the networks to train, too."""
+        check_training(dataset, self.hparams, self.augmentation, self.data.validate_every)
+        NetworkOptions(self.width).check_size(self.student, dataset, self.hparams)
+        for needed in self.needed_runs:
+            needed.check_data(dataset)
+
     @property
     def needed_runs(self) -> list[train.Settings]:
         """The runs that must be finished before this one starts: the teachers and the baseline."""
@@ -393,6 +401,7 @@ def run(settings: Settings, stop_epoch: int | None = None) -> Run:
     hparams, names = settings.hparams, settings.teacher_names
     dataset = settings.load()
     settings.augmentation.check_image_shape(dataset.image_shape)
+    settings.check_data(dataset)
     config, folder = settings.run_config(dataset), settings.folder(dataset)
     if settings.output.overwrite or not is_finished(folder, config):
         check_teachers(settings, dataset)
@@ -437,7 +446,7 @@ def run(settings: Settings, stop_epoch: int | None = None) -> Run:
                 stop_epoch=stop_epoch,
             )
         if stop_epoch is None:
-            write_report(run, baseline, [Run(path) for path in teachers if path.is_dir()])
+            write_report(run, baseline, [Run(path) for path in teachers if fileio.is_folder(path)])
     return run
 
 
@@ -501,7 +510,7 @@ def write_report(run: Run, baseline: Run | None, teachers: Sequence[Run]) -> Non
     """Write report.md, unless it exists, and print the comparison."""
     from kapp.reporting import run_report, tables
 
-    if not run.report_file.is_file():
+    if not fileio.is_file(run.report_file):
         run_report.write_distillation(run, baseline, teachers)
     compared = [*teachers, *([baseline] if baseline else []), run]
     print(f"\n{tables.comparison(tables.rows(each.folder for each in compared))}\n")

@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import tyro
 
-from kapp import cli, data, distributed, models
+from kapp import cli, data, distributed, hardware, models
 from kapp.data import Augmentation, Dataset, sources
 from kapp.errors import ConfigError
+from kapp.fileio import is_file
 from kapp.models.code_variants import REWRITES
+from kapp.models.size import measure
 from kapp.papers import hu, ratusznik, scales
 from kapp.papers.hparams import HParams
 from kapp.papers.scales import Kind, Scale
@@ -43,6 +45,7 @@ OptionalFile = Annotated[Path | None, _optional("FILE")]
 OptionalInts = Annotated[tuple[int, ...] | None, _optional("[INT [INT ...]]")]
 OptionalFloats = Annotated[tuple[float, ...] | None, _optional("[FLOAT [FLOAT ...]]")]
 ScaleName = scales.Name
+MAX_INT, MAX_FLOAT = 2**31 - 1, 1e37  # what int32 and float32 hold, with a margin
 Optimizer = Literal["adam", "adamw", "sgd"]
 Schedule = Literal["constant", "cosine", "multistep"]
 CodeVariant = Literal[
@@ -85,6 +88,10 @@ class HParamFlags:
         check_min(self, 1, "epochs", "batch_size", "milestones")
         check_min(self, 0, "momentum", "weight_decay", "warmup_epochs")
         check_positive(self, "learning_rate", "rates")
+        if self.momentum is not None and self.momentum >= 1:
+            raise ConfigError(f"--momentum is {self.momentum}: it must be below 1, or the updates only grow.")
+        if self.weight_decay == math.inf:
+            raise ConfigError("--weight-decay is inf: it must be finite.")
         if self.rates and self.learning_rate not in (None, self.rates[0]):
             raise ConfigError("--rates are the learning rates themselves: leave out --learning-rate.")
 
@@ -302,6 +309,27 @@ class NetworkOptions:
     pooling_norm: float = math.inf
     code_variants: tuple[CodeVariant, ...] = ()
 
+    def check_size(self, model: str, dataset: Dataset, hparams: HParams) -> None:
+        """Refuse a network that doesn't fit the images of `dataset`, or the memory of this machine.
+
+        Raises:
+            ConfigError: with the estimate.
+        """
+        rewrites = [name for name in self.code_variants if name in REWRITES]
+        size = measure(model, len(dataset.classes), dataset.image_shape, self.width, rewrites)
+        available = hardware.memory()
+        needed = size.training_bytes(hparams.batch_size, hparams.optimizer)
+        if available is None or needed <= available:
+            return
+        if hardware.gpus():  # which have a memory of their own for activations
+            needed = size.training_bytes(0, hparams.optimizer)
+        if needed > available:
+            raise ConfigError(
+                f"{model} with {size.parameters:,} parameters and batches of {hparams.batch_size} images "
+                f"needs at least {needed / 2**30:,.1f} GiB of memory; this machine has "
+                f"{available / 2**30:,.1f} GiB. Use a smaller --width or --batch-size."
+            )
+
     def build(self, model: str, dataset: Dataset, seed: int) -> Any:
         """The network called `model`, a `keras.Model`, for the images and classes of `dataset`.
 
@@ -450,7 +478,7 @@ class ClusterOptions:
                 raise ConfigError(f"--scheduler {self.scheduler} needs --tls-ca, --tls-cert and --tls-key.")
             if not is_encrypted and file is not None:
                 raise ConfigError(f"{_flag(name)} goes with a --scheduler at tls://.")
-            if file is not None and not file.is_file():
+            if file is not None and not is_file(file):
                 raise ConfigError(f"{_flag(name)} {file}: there is no such file.")
 
     def open(self, folder: Path) -> "AbstractContextManager[Cluster]":
@@ -527,8 +555,30 @@ def with_defaults(config: Config, defaults: Mapping[str, Any]) -> Config:
     return with_values(config, {name: value for name, value in defaults.items() if current[name] is None})
 
 
+def check_training(
+    dataset: Dataset, hparams: HParams, augmentation: Augmentation, validate_every: int | None
+) -> None:
+    """Refuse a training that can't work with `dataset`, before anything is written.
+
+    Raises:
+        ConfigError: with what was received and what is accepted.
+    """
+    side = min(dataset.image_shape[:2])
+    if augmentation.crop_padding > side:
+        raise ConfigError(
+            f"--crop-padding is {augmentation.crop_padding}: it must be at most {side}, the size of the "
+            f"images of {dataset.name}. Beyond that, crops would be all black."
+        )
+    images = len(dataset.train) // hparams.batch_size * hparams.batch_size * hparams.epochs
+    if validate_every is not None and validate_every > images:
+        raise ConfigError(
+            f"--validate-every is {validate_every}: it must be at most {images}, the images that the whole "
+            "training is on."
+        )
+
+
 def check_min(settings: Any, smallest: int, *names: str) -> None:
-    """Refuse a value below `smallest`; None is a setting left open.
+    """Refuse a value below `smallest`, or one that float32 or int32 can't hold; None is a setting left open.
 
     Raises:
         ConfigError: with the flag, the value and the bound.
@@ -537,6 +587,9 @@ def check_min(settings: Any, smallest: int, *names: str) -> None:
         for value in _values(settings, name):
             if not value >= smallest:
                 raise ConfigError(f"{_flag(name)} is {value}: it must be at least {smallest}.")
+            largest = MAX_INT if isinstance(value, int) else MAX_FLOAT
+            if largest < value < math.inf:
+                raise ConfigError(f"{_flag(name)} is {value}: it must be at most {largest}.")
 
 
 def check_max(settings: Any, largest: float, *names: str) -> None:
@@ -552,7 +605,7 @@ def check_max(settings: Any, largest: float, *names: str) -> None:
 
 
 def check_positive(settings: Any, *names: str) -> None:
-    """Refuse a value that isn't finite and above 0; None is a setting left open.
+    """Refuse a value that isn't finite and above 0 in float32; None is a setting left open.
 
     Raises:
         ConfigError: with the flag and the value.
@@ -561,6 +614,11 @@ def check_positive(settings: Any, *names: str) -> None:
         for value in _values(settings, name):
             if not 0 < value < math.inf:
                 raise ConfigError(f"{_flag(name)} is {value}: it must be above 0.")
+            if not 1 / MAX_FLOAT <= value <= MAX_FLOAT:
+                raise ConfigError(
+                    f"{_flag(name)} is {value}: it must be from {1 / MAX_FLOAT:g} to {MAX_FLOAT:g}, which "
+                    "float32 can hold."
+                )
 
 
 def _values(settings: Any, name: str) -> tuple:

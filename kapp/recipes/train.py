@@ -14,6 +14,7 @@ from typing import ClassVar
 
 from kapp import cli, distributed
 from kapp.data import Augmentation, Dataset, sources
+from kapp.fileio import is_file
 from kapp.papers import scales
 from kapp.papers.hparams import HParams
 from kapp.recipes.settings import (
@@ -27,6 +28,7 @@ from kapp.recipes.settings import (
     ScaleName,
     check_hparams,
     check_min,
+    check_training,
     default_epochs,
     default_hparams,
     paper_crop_padding,
@@ -113,6 +115,15 @@ class Settings:
         check_hparams(self.hparams)
         self.data.check_batch_size(self.hparams.batch_size)
 
+    def check_data(self, dataset: Dataset) -> None:
+        """Refuse settings that can't work with `dataset`, before anything is written.
+
+        Raises:
+            ConfigError: with what was received and what is accepted.
+        """
+        check_training(dataset, self.hparams, self.augmentation, self.data.validate_every)
+        self.network.check_size(self.model, dataset, self.hparams)
+
     @property
     def needed_runs(self) -> list["Settings"]:
         """The runs that must be finished before this one starts: none."""
@@ -145,6 +156,7 @@ def run(settings: Settings, stop_epoch: int | None = None) -> Run:
     settings.compute.join()
     dataset = settings.data.load(settings.dataset, hparams.batch_size)
     settings.augmentation.check_image_shape(dataset.image_shape)
+    settings.check_data(dataset)
     config = settings.run_config(dataset)
     with Run.open(settings.folder(dataset), config, settings.output.overwrite) as run:
         if run.is_finished:
@@ -186,7 +198,7 @@ def write_report(run: Run) -> None:
     """Write report.md, unless it exists, and print the result."""
     from kapp.reporting import run_report
 
-    if distributed.is_primary() and not run.report_file.is_file():
+    if distributed.is_primary() and not is_file(run.report_file):
         run_report.write(run)
     result = run.result
     print(f"{result.model}: test accuracy {result.test_accuracy:.1%}, {run.report_file}", flush=True)

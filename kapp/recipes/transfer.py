@@ -19,7 +19,7 @@ from kapp import cli
 from kapp.data import Augmentation, Dataset, sources, validation_overlap
 from kapp.data.validation_overlap import Overlap
 from kapp.errors import ConfigError
-from kapp.fileio import checksum
+from kapp.fileio import checksum, is_file, is_folder
 from kapp.models import keras_file
 from kapp.papers import hu, scales
 from kapp.papers.hparams import HParams
@@ -40,6 +40,7 @@ from kapp.recipes.settings import (
     check_hparams,
     check_min,
     check_positive,
+    check_training,
     default_epochs,
     default_hparams,
     for_epochs,
@@ -277,6 +278,13 @@ class Settings:
         names = [self.model or self.source_name, self.source_name, self.target[0]]
         return self.output.out or default_folder(self.run_config(dataset, source), names)
 
+    def check_data(self, dataset: Dataset) -> None:
+        """As `train.Settings.check_data`, of both phases and of the network from scratch."""
+        for hparams, augmentation in (self.linear_probe, self.fine_tuning):
+            check_training(dataset, hparams, augmentation, self.data.validate_every)
+        if self.scratch_baseline and self.model:
+            self.scratch_settings().check_data(dataset)
+
     @property
     def needed_runs(self) -> list[train.Settings]:
         """The runs that must be finished before this one starts: of the source, and from scratch."""
@@ -333,18 +341,20 @@ def source_file(source: str) -> Path | None:
 def source_result(source: str) -> RunResult | None:
     """The result of a source that is a run folder; None for a data set or a file."""
     file = source_file(source)
-    return Run(file).result if file is not None and file.is_dir() else None
+    return Run(file).result if file is not None and is_folder(file) else None
 
 
 def source_width(source: str) -> float:
     """The width of the network of a source that is a run folder."""
-    return float(Run(source).config.settings["width"])  # type: ignore[arg-type]
+    return Run(source).setting("width", float)
 
 
 def main(config: Config) -> list[Run]:
     settings = config.resolved()
     # Data sets that can't be read are refused before anything is trained.
     datasets = [settings.data.load(target, settings.hparams.batch_size) for target in settings.target]
+    for target, dataset in zip(settings.target, datasets):
+        replace(settings, target=(target,)).check_data(dataset)
     source = find_or_train_source(settings)
     runs = []
     for target, dataset in zip(settings.target, datasets):
@@ -370,6 +380,7 @@ def run(settings: Settings, stop_epoch: int | None = None) -> Run:
         The run of fine-tuning, finished unless `stop_epoch` is set.
     """
     dataset = settings.data.load(settings.target[0], settings.hparams.batch_size)
+    settings.check_data(dataset)
     return transfer(settings, dataset, find_or_train_source(settings), stop_epoch)[-1]
 
 
@@ -484,7 +495,7 @@ def write_report(run: Run, probe: Run, scratch: Run | None) -> None:
     """Write report.md of both phases, unless it exists."""
     from kapp.reporting import run_report
 
-    if not run.report_file.is_file():
+    if not is_file(run.report_file):
         run_report.write(probe)
         run_report.write_transfer(run, probe, scratch)
     print(f"report: {run.report_file}", flush=True)

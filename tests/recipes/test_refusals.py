@@ -1,10 +1,16 @@
 """Bad input by message and exit status: one clear line, and nothing lost."""
 
+import os
 import re
 
 import keras
 import numpy as np
 import pytest
+
+from kapp import cli
+from kapp.data import sources
+from kapp.errors import ConfigError
+from kapp.recipes import train
 
 
 @pytest.mark.parametrize(
@@ -39,6 +45,13 @@ import pytest
         ),
         ("--unlabeled cifar10", "--unlabeled is cifar10: it must be npz:PATH or folder:PATH"),
         ("--train-images 8", "--train-images is 8: it must be at least one batch"),
+        ("--learning-rate 1e-320", "--learning-rate is 1e-320: it must be from 1e-37 to 1e+37"),
+        ("--learning-rate 1e308", "--learning-rate is 1e+308: it must be from 1e-37 to 1e+37"),
+        ("--weight-decay 1e300", "--weight-decay is 1e+300: it must be at most 1e+37"),
+        ("--weight-decay inf", "--weight-decay is inf: it must be finite"),
+        ("--momentum 1", "--momentum is 1.0: it must be below 1"),
+        ("--epochs 99999999999", "--epochs is 99999999999: it must be at most 2147483647"),
+        ("--student 64c^9999999999-10fc", "'64c^9999999999' in '64c^9999999999-10fc' is not a layer"),
     ],
 )
 def test_a_wrong_value_is_refused_in_one_line_before_anything_is_written(kapp, tmp_path, arguments, message):
@@ -149,3 +162,41 @@ def test_an_unknown_recipe_is_answered_with_the_known_ones(tmp_path):
     )
     assert done.returncode == 2
     assert "unknown recipe 'distil'. Did you mean 'distill'?" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--crop-padding 100000", "--crop-padding is 100000: it must be at most 8, the size of the images"),
+        (
+            "--validate-every 1000",
+            "--validate-every is 1000: it must be at most 320, the images",
+        ),
+        ("--model 64c-mp-mp-mp-mp-3fc", "the images are too small for the network: Pooling"),
+        ("--width 1e12", "needs at least"),
+        ("--model 99999999fc-99999999fc-3fc", "GiB of memory; this machine has"),
+    ],
+)
+def test_what_cannot_work_with_the_data_is_refused_before_anything_is_written(
+    arguments, message, tiny_npz, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    words = ["--dataset", f"npz:{tiny_npz}", "--epochs", "2", "--batch-size", "20", *arguments.split()]
+    config = cli.parse(train.Config, ["--model", "8fc-3fc", *words])
+    config.check()
+    with pytest.raises(ConfigError) as error:
+        train.main(config)
+    assert message in str(error.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_undecodable_class_name_is_refused_before_anything_is_written(tmp_path):
+    for part in ("train", "test"):
+        for name in (b"cat", b"\xff"):
+            folder = os.path.join(os.fsencode(tmp_path), b"set", part.encode(), name)
+            try:
+                os.makedirs(folder)
+            except OSError:
+                pytest.skip("the file system has no such names")
+    with pytest.raises(ConfigError, match=r"the class name '\\udcff' is empty, or has characters"):
+        sources.check(f"folder:{tmp_path / 'set'}")
