@@ -12,7 +12,7 @@ from benchmarks import figures
 from benchmarks.suite import COMMANDS, COMPARISONS, SCALINGS
 from kapp.errors import KappError
 from kapp.fileio import make_folder, write_text
-from kapp.reporting.markdown import Block, Figure, Heading, Paragraph, Table, to_markdown
+from kapp.reporting.markdown import Block, Figure, Heading, Markdown, Paragraph, Table, to_markdown
 
 CIFAR10 = 40_000  # training images per epoch (Ratusznik et al., section 3)
 KEYS = ["benchmark", "group", "command", "x"]
@@ -211,7 +211,8 @@ def _fastest(measured: Iterable[Measured], group: str) -> Measured:
 
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
-    return Table([dict(zip(columns, row)) for row in rows])
+    # Its own text, with code.
+    return Table([dict(zip(columns, (Markdown(cell.replace("|", "\\|")) for cell in row))) for row in rows])
 
 
 def _significant(value: float) -> str:

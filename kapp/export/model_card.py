@@ -1,6 +1,7 @@
 """The model card of an export: its origin, accuracy, use and limits."""
 
 from kapp.records import ExportManifest, Parity, RunSummary
+from kapp.reporting.markdown import code, escape
 from kapp.reporting.tables import format_si, interval
 
 # Five lines that load the export and predict one image. The tests run them unchanged.
@@ -31,7 +32,7 @@ def model_card(manifest: ExportManifest) -> str:
     _, height, width, channels = manifest.inputs["images"].shape
     code = CODE[manifest.format].format(height=height, width=width, channels=channels)
     return f"""\
-# {manifest.name}, {manifest.format}
+# {escape(manifest.name)}, {manifest.format}
 
 {_origin(manifest)}
 
@@ -46,7 +47,7 @@ def model_card(manifest: ExportManifest) -> str:
 - **Input**: `images`, uint8 (n, {height}, {width}, {channels}), values from 0 to 255, any n. The model \
 scales and normalizes them.
 - **Outputs**: `probabilities`, float32 (n, {len(manifest.classes)}), in this order: \
-{", ".join(manifest.classes)}; `class_name`, string (n,), the most probable class.
+{escape(", ".join(manifest.classes))}; `class_name`, string (n,), the most probable class.
 
 ## Use
 
@@ -71,10 +72,11 @@ def _origin(manifest: ExportManifest) -> str:
     summary = f"An image classifier with {len(manifest.classes)} classes: {size}."
     run = manifest.run
     if run is None:
-        return f"{summary} Exported by kapp from `{manifest.source_file}`, which kapp did not train."
+        return f"{summary} Exported by kapp from {code(manifest.source_file)}, which kapp did not train."
     return (
-        f"{summary} Trained by kapp on {run.dataset}, from {_targets(run)}, with seed {run.seed}, on "
-        f"{run.backend} in {run.precision}. Run `{run.name}`, commit {run.commit or 'unknown'}."
+        f"{summary} Trained by kapp on {escape(run.dataset)}, from {escape(_targets(run))}, with seed "
+        f"{run.seed}, on {escape(run.backend)} in {escape(run.precision)}. Run {code(run.name)}, commit "
+        f"{escape(run.commit or 'unknown')}."
     )
 
 
@@ -91,22 +93,23 @@ def _accuracy(run: RunSummary | None) -> str:
         return "Unknown. Measure it on your data with `python -m kapp.recipes.evaluate`."
     accuracy = interval(run.test_accuracy, *run.test_interval)
     return (
-        f"{accuracy} on {run.test_images:,} test images of {run.dataset}, measured once, after training. "
-        "The 95% interval (Wilson) covers the choice of test images, not the choice of the seed."
+        f"{accuracy} on {run.test_images:,} test images of {escape(run.dataset)}, measured once, after "
+        "training. The 95% interval (Wilson) covers the choice of test images, not the choice of the seed."
     )
 
 
 def _parity(parity: Parity) -> str:
     return (
         f"The export was loaded and compared with the network on {parity.images} images "
-        f"({parity.compared_on}). Probabilities differ by at most {parity.max_difference:.1e} (tolerance: "
-        f"{parity.tolerance:.0e}); the predicted class is the same for {parity.agreement:.1%} of the images."
+        f"({escape(parity.compared_on)}). Probabilities differ by at most {parity.max_difference:.1e} "
+        f"(tolerance: {parity.tolerance:.0e}); the predicted class is the same for {parity.agreement:.1%} of "
+        "the images."
     )
 
 
 def _limits(manifest: ExportManifest) -> str:
     _, height, width, _ = manifest.inputs["images"].shape
-    similar = f" similar to those of {manifest.run.dataset}" if manifest.run else ""
+    similar = f" similar to those of {escape(manifest.run.dataset)}" if manifest.run else ""
     limits = [
         "The model predicts one of its classes for every image, even if the image shows none of them.",
         f"It was made for images of {height}x{width} pixels{similar}. Other images lower its accuracy.",

@@ -9,10 +9,21 @@ import pandas as pd
 
 from kapp import records
 from kapp.errors import ConfigError
-from kapp.fileio import atomic_file, make_folder, write_text
+from kapp.fileio import atomic_file, is_file, make_folder, write_text
 from kapp.records import ClassScores, Comparison, Evaluation, ModelScores, UnlabeledEvaluation
 from kapp.reporting import differences
-from kapp.reporting.markdown import Block, BulletList, Figure, Heading, Paragraph, Table, to_markdown
+from kapp.reporting.markdown import (
+    Block,
+    BulletList,
+    Figure,
+    Heading,
+    Markdown,
+    Paragraph,
+    Table,
+    escape,
+    link,
+    to_markdown,
+)
 from kapp.reporting.tables import format_si, interval, percent
 
 EVALUATION_FILE, PREDICTIONS = "evaluation.json", "predictions.csv"
@@ -45,7 +56,7 @@ def read(folder: Path) -> Evaluation | UnlabeledEvaluation:
         KappError: the file is damaged.
     """
     path = folder / EVALUATION_FILE
-    if not path.is_file():
+    if not is_file(path):
         raise ConfigError(
             f"{folder} is not an evaluation: it has no {EVALUATION_FILE}. Give a folder that evaluate wrote."
         )
@@ -86,10 +97,13 @@ def write_summary(folders: Iterable[Path], out: Path, title: str = "", note: str
     with atomic_file(out / "rows.csv") as partial:
         rows(labeled).to_csv(partial, index=False)
     comparisons = [
-        f"{verdict(each)} ({_link(name, 'report')})" for name, each in labeled.items() if each.comparison
+        f"{escape(verdict(each))} ({_link(name, 'report')})"
+        for name, each in labeled.items()
+        if each.comparison
     ]
     unlabeled = [
-        f"{each.images} images classified by {each.model} ({FORMATS[each.format]}): {_link(name, 'report')}"
+        f"{each.images} images classified by {escape(each.model)} ({FORMATS[each.format]}): "
+        f"{_link(name, 'report')}"
         for name, each in evaluations.items()
         if isinstance(each, UnlabeledEvaluation)
     ]
@@ -156,21 +170,21 @@ def _labeled(evaluation: Evaluation, folder: Path) -> list[Block]:
     models, names = _models(evaluation), _names(evaluation)
     blocks: list[Block] = [
         Heading(f"{evaluation.model.name} on {evaluation.dataset}, {evaluation.split} images", 1),
-        Paragraph(headline(evaluation)),
+        Paragraph(escape(headline(evaluation))),
         *map(Paragraph, filter(None, [_cautions(evaluation)])),
         Heading("Scores"),
         _scores(models, names),
         Paragraph(f"{EXPORT_NOTE} {TIMES_NOTE}" if any(model.parity for model in models) else TIMES_NOTE),
     ]
     if evaluation.comparison:
-        blocks += [Heading(f"Compared with {names[1]}"), Paragraph(verdict(evaluation))]
+        blocks += [Heading(f"Compared with {names[1]}"), Paragraph(escape(verdict(evaluation)))]
         blocks += [Paragraph(_limits(evaluation.comparison))]
     blocks += [Heading("Classes"), Table([_class_line(each) for each in evaluation.by_class])]
     for name, title in FIGURES.items():
-        if (folder / "figures" / f"{name}.png").is_file():
+        if is_file(folder / "figures" / f"{name}.png"):
             blocks += [Heading(title), Figure(f"figures/{name}.png", title)]
     files = "[evaluation.json](evaluation.json) contains all of these numbers"
-    if (folder / PREDICTIONS).is_file():
+    if is_file(folder / PREDICTIONS):
         files += f", [{PREDICTIONS}]({PREDICTIONS}) every prediction"
     return [*blocks, Paragraph(f"{files}.")]
 
@@ -181,9 +195,9 @@ def _unlabeled(evaluation: UnlabeledEvaluation, folder: Path) -> list[Block]:
         Heading(f"Images classified by {evaluation.model}", 1),
         Paragraph(f"{evaluation.images} images, each resized to {height}x{width} pixels without cropping."),
     ]
-    if (folder / PREDICTIONS).is_file():
+    if is_file(folder / PREDICTIONS):
         blocks += [Paragraph(f"[{PREDICTIONS}]({PREDICTIONS}) contains every probability.")]
-    if (folder / "figures" / "images.png").is_file():
+    if is_file(folder / "figures" / "images.png"):
         blocks += [Figure("figures/images.png", "The images and their predicted classes")]
     return blocks
 
@@ -192,7 +206,7 @@ def _copy(evaluation: Evaluation | UnlabeledEvaluation, folder: Path, copy: Path
     if copy.resolve() == folder:
         return
     for name in (EVALUATION_FILE, "figures/reliability.png", "figures/confusion.png"):
-        if (folder / name).is_file():
+        if is_file(folder / name):
             make_folder((copy / name).parent)
             shutil.copyfile(folder / name, copy / name)
     write(evaluation, copy)
@@ -272,8 +286,8 @@ def _names(evaluation: Evaluation) -> list[str]:
 def _line(name: str, evaluation: Evaluation, model: ModelScores) -> dict[str, str | int]:
     cells = {key: cell for key, cell in _cells(model).items() if key not in NOT_IN_SUMMARY}
     images = f"{evaluation.dataset}, {evaluation.images:,} {evaluation.split} images"
-    return {"model": _link(name, model.name), "images": images, **cells}
+    return {"model": Markdown(_link(name, model.name)), "images": images, **cells}
 
 
 def _link(name: str, text: str) -> str:
-    return f"[{text}](evaluations/{name}/report.md)"
+    return link(text, f"evaluations/{name}/report.md")

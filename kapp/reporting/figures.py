@@ -55,7 +55,7 @@ def side_by_side(
     panels = figure.subplots(1, len(parts), sharey=quantity != "loss", squeeze=False)[0]
     for axes, (name, metrics) in zip(panels, parts):
         _lines(axes, metrics, quantity, has_validation)
-        axes.set_title(name)
+        axes.set_title(name, parse_math=False)
         axes.tick_params(labelleft=True)
     save(figure, path, title)
 
@@ -114,7 +114,7 @@ def bars(
         axes.plot([], [], color="black", linestyle=(0, (1.5, 1)), label="published")
 
     ticks = [f"{model}\n(teacher)" if model in teachers else model for model in models]
-    axes.set_xticks(range(len(models)), ticks)
+    axes.set_xticks(range(len(models)), ticks, parse_math=False)
     axes.set_xlim(-0.55, len(models) - 0.45)
     axes.set_ylim(0, 1.08 * max(0.01, *table["high"], *table["test_accuracy"], *published.values()))
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))

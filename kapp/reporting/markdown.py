@@ -1,7 +1,45 @@
-"""The blocks that reports are built from, and the only writer of Markdown."""
+"""The blocks that reports are built from, and the only writer of Markdown.
 
+Headings, cells and captions are plain text, which the writer escapes. Paragraphs and lists are Markdown:
+names in them, which strangers may have chosen, go through `escape`, `code` or `link`.
+"""
+
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from urllib.parse import quote
+
+from kapp.progress import printable
+
+# What starts a link, code, emphasis, HTML or an entity anywhere, or a heading, quote or list in a line.
+SPECIAL = re.compile(
+    r"[\\`*\[\]|]|~~|<(?=[A-Za-z/!?])|&(?=#?\w+;)|^(?:[#>]|[-+=](?=\s|[-=]|$))", re.MULTILINE
+)
+
+
+class Markdown(str):
+    """Text that is Markdown already, in a cell."""
+
+
+def escape(text: str) -> str:
+    r"""Returns plain `text` as Markdown of one line that shows it.
+
+    >>> print(escape("# a [b](javascript:c) <script>"))
+    \# a \[b\](javascript:c) \<script>
+    """
+    return SPECIAL.sub(r"\\\g<0>", printable(" ".join(text.splitlines())))
+
+
+def code(text: str) -> str:
+    """Returns plain `text` as a code span."""
+    fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
+    space = " " if "`" in text else ""
+    return f"{fence}{space}{printable(' '.join(text.splitlines()))}{space}{fence}"
+
+
+def link(text: str, path: str) -> str:
+    """Returns a link with plain `text` to the file `path`, relative to the report."""
+    return f"[{escape(text)}]({quote(path)})"
 
 
 @dataclass(frozen=True)
@@ -24,7 +62,8 @@ class Table:
     """A table; a column of integers is aligned to the right.
 
     Args:
-        rows: column names to cells, the same columns in each row.
+        rows: column names to cells, the same columns in each row. Cells are plain text unless they are of the
+            type `Markdown`.
     """
 
     rows: Sequence[Mapping[str, str | int]]
@@ -79,13 +118,13 @@ def to_markdown(blocks: Iterable[Block]) -> str:
 def _markdown(block: Block) -> str:
     match block:
         case Heading(text, level):
-            return f"{'#' * level} {text}"
+            return f"{'#' * level} {escape(text)}"
         case Paragraph(text):
             return text
         case Table(rows):
             return _table(rows)
         case Figure(path, caption):
-            return f"![{caption}]({path})"
+            return f"![{escape(caption)}]({quote(path)})"
         case BulletList(items):
             return "\n".join(f"- {item}" for item in items)
         case Code(text, language):
@@ -96,7 +135,7 @@ def _table(rows: Sequence[Mapping[str, str | int]]) -> str:
     columns = []
     for name in rows[0] if rows else ():
         cells = [row[name] for row in rows]
-        text = [str(cell).replace("|", "\\|").replace("\n", " ") for cell in (name, *cells)]
+        text = [cell if isinstance(cell, Markdown) else escape(str(cell)) for cell in (name, *cells)]
         width = max(3, *map(len, text))
         if all(isinstance(cell, int) for cell in cells):
             columns += [[text[0].rjust(width), "-" * (width - 1) + ":", *(t.rjust(width) for t in text[1:])]]

@@ -9,7 +9,18 @@ from kapp.fileio import make_folder, write_text
 from kapp.metrics.significance import mean_interval
 from kapp.papers.figure import PublishedFigure
 from kapp.reporting import differences, figures, summary, tables
-from kapp.reporting.markdown import Block, BulletList, Figure, Heading, Paragraph, Table, to_markdown
+from kapp.reporting.markdown import (
+    Block,
+    BulletList,
+    Figure,
+    Heading,
+    Paragraph,
+    Table,
+    code,
+    escape,
+    link,
+    to_markdown,
+)
 from kapp.reporting.run_report import has_validation, test_accuracy
 from kapp.reporting.tables import format_si, format_value, interval, percent, points
 from kapp.run_folder import Run
@@ -151,7 +162,7 @@ def _table(table: ReproducedTable, rows: Sequence[ReproducedRow], with_device: b
         name = f"{row.name} compared with {baseline.name.removeprefix(row.runs[0].result.model).strip()}"
         found, smallest = differences.compare_common_seeds(row.by_seed, baseline.by_seed)
         if found is None:
-            notes += [Paragraph(f"{name}: {differences.NO_TEST}")]
+            notes += [Paragraph(escape(f"{name}: {differences.NO_TEST}"))]
             continue
         lines += [
             {
@@ -177,7 +188,7 @@ def _line(row: ReproducedRow, with_device: bool) -> dict[str, str | int]:
     """The row of the table; with the device where the table has several."""
     results = [run.result for run in row.runs]
     counted = format_si(results[0].parameters) if results else ""
-    width = float(row.runs[0].config.settings["width"]) if results else 1.0  # type: ignore[arg-type]
+    width = row.runs[0].setting("width", float) if results else 1.0
     if width != 1:
         counted += f" at width {width:g}"
     epochs = ", ".join(dict.fromkeys(format_value(result.epochs) for result in results))
@@ -282,7 +293,7 @@ def _missing(rows: Sequence[ReproducedRow]) -> list[Block]:
         count = row.seeds - len(row.runs)
         seeds = "" if count == row.seeds else f", {count} of {row.seeds} seeds"
         why = f" failed: {'; '.join(row.errors).rstrip('.')}." if row.errors else ""
-        items += [f"{row.name}{seeds}{_hours(row)}:{why} `{row.command}`"]
+        items += [f"{escape(f'{row.name}{seeds}{_hours(row)}:{why}')} {code(row.command)}"]
     return [Heading("Not run"), BulletList(items)]
 
 
@@ -301,7 +312,7 @@ def _circumstances(runs: Sequence[Run], rows: Sequence[ReproducedRow]) -> list[B
     if elsewhere:
         merged = [
             Paragraph("Merged from run folders of another machine or place:"),
-            BulletList([f"[{name}](runs/{name})" for name in elsewhere]),
+            BulletList([link(name, f"runs/{name}") for name in elsewhere]),
         ]
     return [
         Heading("Runs"),

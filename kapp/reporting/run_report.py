@@ -9,7 +9,16 @@ from kapp import records
 from kapp.data import validation_overlap
 from kapp.records import RunResult
 from kapp.reporting import differences, figures, tables
-from kapp.reporting.markdown import Block, BulletList, Figure, Heading, Paragraph, to_markdown
+from kapp.reporting.markdown import (
+    Block,
+    BulletList,
+    Figure,
+    Heading,
+    Paragraph,
+    escape,
+    link,
+    to_markdown,
+)
 from kapp.reporting.tables import format_si, format_value, interval, percent
 from kapp.run_folder import Run
 
@@ -26,13 +35,13 @@ def write(run: Run) -> None:
         run,
         [
             Heading(title, 1),
-            Paragraph(
+            _plain(
                 f"{result.model}, {format_si(result.parameters)} parameters, classifies "
                 f"{test_accuracy(result)} of {result.test_images:,} test images correctly after "
                 f"{result.epochs} epochs on labels."
             ),
             Paragraph(_selection(run)),
-            *map(Paragraph, filter(None, [overlap_sentences(result)])),
+            *map(_plain, filter(None, [overlap_sentences(result)])),
             Heading("Results"),
             _results(result),
             Heading("Training"),
@@ -71,12 +80,12 @@ def write_distillation(run: Run, baseline: Run | None, teachers: Sequence[Run]) 
         run,
         [
             Heading(f"{title}, on {result.dataset}", 1),
-            Paragraph(_distilled_accuracies(run, baseline, teachers)),
-            *([Paragraph(_difference(run, baseline))] if baseline else []),
-            *map(Paragraph, filter(None, [_labels(run, baseline)])),
+            _plain(_distilled_accuracies(run, baseline, teachers)),
+            *([_plain(_difference(run, baseline))] if baseline else []),
+            *map(_plain, filter(None, [_labels(run, baseline)])),
             *([Paragraph(NO_TEACHER)] if run.config.settings.get("distill_weight") == 0 else []),
             Paragraph(_selection(run)),
-            *map(Paragraph, filter(None, [overlap_sentences(result)])),
+            *map(_plain, filter(None, [overlap_sentences(result)])),
             Heading("Comparison"),
             *tables.comparison_blocks(frame),
             Figure("figures/accuracies.png", "Test accuracies, as in Ratusznik et al.'s figure 1"),
@@ -109,9 +118,9 @@ def write_transfer(run: Run, probe: Run, scratch: Run | None) -> None:
         [
             Heading(title, 1),
             Paragraph(f"Test accuracy, n = 1 seed each: {'; '.join(accuracies)}."),
-            *([Paragraph(_difference(run, scratch))] if scratch else []),
+            *([_plain(_difference(run, scratch))] if scratch else []),
             Paragraph(_selection(run)),
-            *map(Paragraph, filter(None, [overlap_sentences(result)])),
+            *map(_plain, filter(None, [overlap_sentences(result)])),
             Heading("Comparison"),
             Paragraph("As Hu 2018's table 4, which calls the linear probe phase 1 and fine-tuning phase 2:"),
             *tables.comparison_blocks(tables.rows(each.folder for each in runs)),
@@ -175,12 +184,17 @@ def draw_phases(run: Run, probe: Run, scratch: Run | None, path: Path) -> None:
     figures.side_by_side(parts, "accuracy", path, title, has_validation(result))
 
 
+def _plain(text: str) -> Paragraph:
+    """A paragraph of plain text."""
+    return Paragraph(escape(text))
+
+
 def _write(run: Run, blocks: Sequence[Block]) -> None:
     run.write_report(to_markdown(blocks))
 
 
 def _supervision(run: Run) -> str:
-    loss = run.config.settings["distillation_loss"]
+    loss = run.setting("distillation_loss", str)
     return f"{' + '.join(run.result.teachers)} ({loss})"
 
 
@@ -309,6 +323,8 @@ def _settings(run: Run) -> list[Block]:
 
 def _runs(runs: Sequence[Run], folder: Path) -> list[Block]:
     """The runs that the report in `folder` compares, with relative links."""
-    links = [Path(os.path.relpath(run.folder, folder)).as_posix() for run in runs]
-    items = [f"{describe(run)}: [{run.folder.name or link}]({link})" for run, link in zip(runs, links)]
+    paths = [Path(os.path.relpath(run.folder, folder)).as_posix() for run in runs]
+    items = [
+        f"{escape(describe(run))}: {link(run.folder.name or path, path)}" for run, path in zip(runs, paths)
+    ]
     return [Heading("The runs"), BulletList(items)]

@@ -12,7 +12,7 @@ from kapp.errors import ConfigError
 from kapp.fileio import atomic_file, make_folder, write_text
 from kapp.metrics import significance
 from kapp.reporting import differences, figures, run_report, tables
-from kapp.reporting.markdown import Block, Figure, Heading, Paragraph, Table, to_markdown
+from kapp.reporting.markdown import Block, Figure, Heading, Paragraph, Table, escape, to_markdown
 from kapp.reporting.tables import format_value, points
 from kapp.run_folder import Run
 
@@ -72,7 +72,7 @@ def write(runs: Iterable[Run], out: Path, title: str = "Results", note: str = ""
             f"Finished runs: {len(frame)}. Networks and epochs were chosen on validation images; the test "
             "images were scored once, at the end of each run. Intervals are Wilson's, over test images."
         ),
-        *map(Paragraph, _overlaps(runs)),
+        *(Paragraph(escape(each)) for each in _overlaps(runs)),
         *tables.comparison_blocks(frame),
         *_differences(matched),
         *_bars(frame, out / "figures"),
@@ -145,7 +145,7 @@ def _differences(matched: Sequence[Match]) -> list[Block]:
         name = f"{match.row['model']}: {match.row['trained_on']} compared with {baseline}"
         found, smallest = differences.compare_common_seeds(match.runs, match.baseline)
         if found is None:
-            notes += [Paragraph(f"{name}: {differences.NO_TEST}")]
+            notes += [Paragraph(escape(f"{name}: {differences.NO_TEST}"))]
             continue
         lines += [
             {
@@ -200,7 +200,7 @@ def _curves(matched: Sequence[Match], runs: Sequence[Run], folder: Path) -> Iter
 
 def _is_probe_of(run: Run, fine_tuned: Run) -> bool:
     def key(each: Run) -> tuple:
-        return (each.result.model, each.result.source, each.result.dataset, each.config.settings["head"])
+        return (each.result.model, each.result.source, each.result.dataset, each.setting("head", str))
 
     return run.result.phase == "linear_probe" and key(run) == key(fine_tuned)
 

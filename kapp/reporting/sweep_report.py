@@ -10,13 +10,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from kapp import models
+from kapp import models, records
 from kapp.fileio import atomic_file, make_folder, write_text
 from kapp.progress import duration
 from kapp.records import SearchRange, SweepConfig, Trial
 from kapp.reporting import run_report, tables
 from kapp.reporting.figures import BLUE, GRAY, ORANGE, save, simplify, wide_figure
-from kapp.reporting.markdown import Block, Figure, Heading, Paragraph, Table, to_markdown
+from kapp.reporting.markdown import Block, Figure, Heading, Paragraph, Table, code, escape, to_markdown
 from kapp.reporting.tables import format_si, percent
 from kapp.run_folder import Run
 from kapp.sweep_folder import Sweep, best_trial
@@ -92,10 +92,11 @@ def _blocks(sweep: Sweep, title: str, note: str, again: str) -> list[Block]:
         Paragraph(_effort(trials, failed)),
     ]
     if sweep.best_run is not None:
-        blocks += map(Paragraph, filter(None, [run_report.overlap_sentences(sweep.best_run.result)]))
+        sentences = run_report.overlap_sentences(sweep.best_run.result)
+        blocks += [Paragraph(escape(sentences))] if sentences else []
     if best is not None:
         blocks += [Heading("The best"), _best(best, trials, config.space), *_at_limits(best, config.space)]
-        command = f"`kapp {config.recipe} --config`"
+        command = code(f"kapp {config.recipe} --config")
         blocks += [Paragraph(f"{command} runs [best.json](best.json), which contains all settings.")]
     blocks += [
         Heading("Progress"),
@@ -121,13 +122,13 @@ def _blocks(sweep: Sweep, title: str, note: str, again: str) -> list[Block]:
 def _name(config: SweepConfig) -> str:
     settings = config.settings
     target = settings.get("target")
-    dataset = target[0] if isinstance(target, list) else settings["dataset"]
+    dataset = target[0] if isinstance(target, list) and target else settings.get("dataset")
     return f"{settings.get('model') or settings.get('student')} on {dataset}"
 
 
 def _epochs(config: SweepConfig) -> int:
     """Of a whole training."""
-    return int(config.settings["epochs"])  # type: ignore[arg-type]
+    return records.setting(config.settings, "epochs", int, "sweep.json")
 
 
 def _headline(sweep: Sweep, trials: Sequence[Trial], best: Trial | None) -> str:
