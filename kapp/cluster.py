@@ -27,7 +27,7 @@ from kapp import cli, hardware
 from kapp.errors import ConfigError, KappError
 from kapp.fileio import make_folder, write_text
 
-MAX_DEATHS = 3  # of the workers that run a task; on other clusters: Dask's allowed-failures
+MAX_DEATHS = 3  # of the workers that run a task without progress; on other clusters: Dask's allowed-failures
 CONNECT_SECONDS = 5
 NO_LOGS = logging.CRITICAL + 1
 LOOPBACK = "127.0.0.1"
@@ -41,11 +41,13 @@ class Task:
         name: unique among the tasks that run; messages begin with it.
         function: of a module; only its name is sent.
         arguments: its keyword arguments, JSON values.
+        progress: returns another value after each step that the task need not repeat; called in the driver.
     """
 
     name: str
     function: Callable[..., Any]
     arguments: Mapping[str, Any]
+    progress: Callable[[], Any] = lambda: None
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,7 @@ class Dask:
             print(f"output of the workers: {logs}", flush=True)
         self._client, self._size, self._logs = client, size, logs
         self._place = (os.getcwd(), str(mark), cli.backend())
-        self._names: dict[str, str] = {}  # of the tasks that run, by Dask's keys
+        self._tasks: dict[str, tuple[Task, Any]] = {}  # those that run, with their progress, by Dask's keys
         self._completed = as_completed([], loop=client.loop)
         client.subscribe_topic("all", self._on_event)
         for address, why in client.run(_misfit, *self._place, on_error="return").items():
@@ -133,7 +135,7 @@ class Dask:
 
     def submit(self, task: Task) -> None:
         key = f"{task.name}-{uuid.uuid4().hex}"
-        self._names[key] = task.name
+        self._tasks[key] = task, task.progress()
         file_name = re.sub(r"[^a-zA-Z0-9.-]+", "-", task.name)[-150:]
         log = str(self._logs / f"{file_name}.log") if self._logs else None
         call = (*_reference(task.function), dict(task.arguments))
@@ -142,7 +144,12 @@ class Dask:
 
     def completed(self) -> Iterator[Result]:
         for future in self._completed:
-            yield self._result(self._names.pop(future.key), future)
+            task, before = self._tasks.pop(future.key)
+            if _was_killed(future) and task.progress() != before:
+                print(f"{task.name}: progressed before its workers ended, runs again", flush=True)
+                self.submit(task)
+            else:
+                yield self._result(task.name, future)
 
     def _result(self, name: str, future: Any) -> Result:
         from distributed import KilledWorker
@@ -166,8 +173,15 @@ class Dask:
         _, message = event
         if message.get("action") == "remove-worker" and not message["expected"]:
             for key in message["processing-tasks"]:
-                if key in self._names:
-                    print(f"{self._names[key]}: its worker ended", file=sys.stderr, flush=True)
+                if key in self._tasks:
+                    print(f"{self._tasks[key][0].name}: its worker ended", file=sys.stderr, flush=True)
+
+
+def _was_killed(future: Any) -> bool:
+    """Whether the task's workers ended too often."""
+    from distributed import KilledWorker
+
+    return future.status == "error" and isinstance(future.exception(), KilledWorker)
 
 
 def check_installed() -> None:

@@ -366,3 +366,16 @@ def test_a_connection_without_encryption_stays_on_this_machine():
     with pytest.raises(ConfigError, match="isn't encrypted .* use tls:// with certificates, or"):
         cluster.check_address("tcp://10.0.0.5:8786", insecure=False)
     assert not cluster.check_address("tcp://10.0.0.5:8786", insecure=True)
+
+
+def test_kills_that_left_progress_do_not_count(tmp_path, capfd):
+    """The task's worker is killed five times, each time after a step that need not be repeated."""
+    deaths = tmp_path / "deaths"
+    arguments = {"path": str(deaths), "times": 5}
+    with cluster.local(1, tmp_path) as workers:
+        workers.submit(
+            Task("a", cluster_tasks.die, arguments, lambda: deaths.read_text() if deaths.exists() else "")
+        )
+        [result] = workers.completed()
+    assert (result.value, result.error) == (5, None)
+    assert "a: progressed before its workers ended, runs again" in capfd.readouterr().out

@@ -17,15 +17,16 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import tyro
 
-from kapp import cli, records
+from kapp import cli, models, records
 from kapp.cluster import Cluster, Task
 from kapp.errors import ConfigError, KappError, TrainingFailed, unknown
+from kapp.models import mlp_budget
 from kapp.models.mlp_budget import mlp_for_budget
 from kapp.recipes import distill, train, transfer
 from kapp.recipes.settings import ClusterOptions, OptionalInt, OptionalStr, check_min, with_values
 from kapp.records import SearchRange, SweepConfig, Trial
 from kapp.run_folder import default_folder as default_run_folder
-from kapp.run_folder import identity_settings, is_finished
+from kapp.run_folder import identity_settings, is_finished, progress
 from kapp.sweep_folder import BASELINES, Sweep, best_trial, default_folder
 from kapp.tuning import search_space, trials
 from kapp.tuning.oracle import FACTOR, Oracle, check_installed
@@ -327,47 +328,49 @@ def find_or_train(settings: train.Settings, cluster: Cluster) -> Path:
 
 
 def trial_task(config: Config, plan: Plan, trial: Trial) -> Task:
-    """The task that trains `trial`.
+    """The task that trains `trial`. Records the trial's network and settings here, not in the worker.
 
     Raises:
         ConfigError: there is no such network, such as one with too many layers for the budget.
     """
-    network, settings, size = plan.network, plan.settings, (plan.inputs, plan.classes)
+    network, settings = plan.network, plan.settings
     values = ", ".join(f"{name} {value:.3g}" for name, value in trial.values.items())
     if not trial.default:
-        network, changes = trials.network_and_settings(trial.values, network, plan.budget, *size)
+        network, changes = trials.network_and_settings(
+            trial.values, network, plan.budget, plan.inputs, plan.classes
+        )
         settings = with_values(settings, {**changes, config.network_flag: network})
-    name = f"trial {trial.number}"
+    trial.network, trial.config = network, cli.as_json(settings)
+    if mlp_budget.is_linear(models.get_spec(network).layers):
+        width = cli.flatten(settings)["width"]
+        trial.parameters = trials.mlp_parameters(network, width, plan.inputs, plan.classes)
+    name, folder = f"trial {trial.number}", plan.folder / "trials" / f"{trial.run:03d}"
     arguments = {
+        "number": trial.number,
         "title": f"{name}: {'the default' if trial.default else values}",
         "recipe": config.name,
-        "settings": cli.as_json(settings),
-        "folder": str(plan.folder / "trials" / f"{trial.run:03d}"),
+        "settings": trial.config,
+        "folder": str(folder),
         "epochs": trial.epochs,
-        "network": network,
-        "size": size,
         "data_sha256": plan.config.data_sha256,
     }
-    return Task(name, train_trial, arguments)
+    return Task(name, train_trial, arguments, lambda: progress(folder))
 
 
 def train_trial(
+    number: int,
     title: str,
     recipe: str,
     settings: dict[str, Any],
     folder: str,
     epochs: int,
-    network: str,
-    size: tuple[int, int],
     data_sha256: str,
 ) -> dict[str, Any]:
-    """Train a trial up to `epochs` in its run folder; called in a worker.
+    """Train trial `number` up to `epochs` in its run folder; called in a worker.
 
     Args:
         title: printed first.
         settings: of the recipe, by the names of their flags.
-        network: of the trial.
-        size: numbers in an image and classes.
         data_sha256: the checksum of the command's data.
 
     Returns:
@@ -382,9 +385,10 @@ def train_trial(
         run = MODULES[recipe].run(resolved, stop_epoch=epochs)
         if run.config.data_sha256 != data_sha256:
             raise KappError("the data of this worker differs from that of the command.")
-        result = trials.read_result(run, epochs, network, settings, *size)
+        keep_last = "last_epoch" in (settings.get("code_variants") or ())
+        result = trials.read_result(number, run, epochs, keep_last)
     except TrainingFailed as error:
-        result = TrialResult("failed", message=str(error), config=settings)
+        result = TrialResult(number, "failed", message=str(error))
     return records.to_json(result)
 
 

@@ -1,16 +1,18 @@
 """A search: trials become tasks of a cluster, and their results go to the sweep folder and to the oracle."""
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from kapp import records
 from kapp.cluster import Cluster, Result, Task
 from kapp.errors import ConfigError, KappError
+from kapp.fileio import is_file
 from kapp.progress import duration
-from kapp.records import Setting, Trial
+from kapp.records import Trial
 from kapp.run_folder import Run
 from kapp.sweep_folder import Sweep, best_trial
 from kapp.tuning.oracle import Oracle
@@ -20,26 +22,31 @@ MAX_CONSECUTIVE_CRASHES = 3  # of trials; then the cause isn't in their settings
 
 @dataclass(frozen=True)
 class TrialResult:
-    """How a trial ended; its fields are those of `Trial`.
+    """How a trial ended; its fields are those of `Trial`. A worker sends it, so its values are checked.
 
     Args:
+        number: of the trial.
         status: failed: its settings can't be trained.
         score: the best validation accuracy, of a finished trial.
         message: why it failed.
     """
 
+    number: int
     status: Literal["finished", "failed"]
     score: float | None = None
     best_epoch: float | None = None
     seconds: float | None = None
-    parameters: int | None = None
-    network: str | None = None
-    config: dict[str, Setting] = field(default_factory=dict)
     message: str | None = None
 
     def __post_init__(self) -> None:
-        if self.status == "finished" and self.score is None:
-            raise ValueError("a finished trial has a score")
+        if (self.score is not None) != (self.status == "finished"):
+            raise ValueError("a finished trial has a score, and a failed one has none")
+        if self.score is not None and not 0 <= self.score <= 1:
+            raise ValueError(f"the score is {self.score}, not from 0 to 1")
+        for name in ("best_epoch", "seconds"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < math.inf:
+                raise ValueError(f"{name} is {value}, not a finite number from 0")
 
 
 class Search:
@@ -48,8 +55,8 @@ class Search:
     Args:
         sweep: the folder, with the trials of an earlier process where there are any.
         oracle: new; it is restored to the trials of `sweep`.
-        make_task: the task that trains a trial and returns its `TrialResult` as JSON values. A ConfigError
-            is the reason of a failed trial.
+        make_task: the task that trains a trial and returns its `TrialResult` as JSON values. It also records
+            the trial's network and settings. A ConfigError is the reason of a failed trial.
     """
 
     def __init__(self, sweep: Sweep, oracle: Oracle, make_task: Callable[[Trial], Task]):
@@ -83,7 +90,7 @@ class Search:
             try:
                 task = self._make_task(trial)
             except ConfigError as error:  # such as too many layers for the budget
-                self._end(trial, TrialResult("failed", message=str(error)))
+                self._end(trial, TrialResult(trial.number, "failed", message=str(error)))
                 continue
             self._running[task.name] = trial
             cluster.submit(task)
@@ -99,15 +106,23 @@ class Search:
     def _end_task(self, result: Result) -> None:
         trial = self._running.pop(result.task)
         trial.worker = result.worker
-        if result.error is None:
+        ended, error = None, result.error
+        if error is None:
+            try:
+                ended = records.from_json(TrialResult, result.value, f"the result of {result.task}")
+                if ended.number != trial.number:
+                    raise KappError(f"the result of {result.task} is of trial {ended.number}.")
+            except KappError as wrong:
+                ended, error = None, str(wrong)
+        if ended is not None:
             self._crashes = 0
-            self._end(trial, records.from_json(TrialResult, result.value, f"the result of {result.task}"))
+            self._end(trial, ended)
             return
         self._crashes += 1
-        self._end(trial, TrialResult("failed", message=result.error))
+        self._end(trial, TrialResult(trial.number, "failed", message=error))
         if self._crashes == MAX_CONSECUTIVE_CRASHES:
             raise KappError(
-                f"{self._crashes} trials in a row crashed, the last: {result.error} "
+                f"{self._crashes} trials in a row crashed, the last: {error} "
                 f"See {self._sweep.folder}; the same command resumes with the next trial."
             )
 
@@ -127,7 +142,7 @@ class Search:
             return
         for trial in self.trials:
             folder = self._sweep.run_folder(trial.run)
-            if trial.end_order is not None and trial is not best and (folder / "config.json").is_file():
+            if trial.end_order is not None and trial is not best and is_file(folder / "config.json"):
                 Run(folder).delete_weights()
 
     def _print(self, trial: Trial) -> None:

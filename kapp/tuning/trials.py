@@ -8,7 +8,7 @@ from kapp.errors import ConfigError
 from kapp.models import mlp_budget, notation
 from kapp.models.notation import Dense, Dropout
 from kapp.papers.distillation import NEED_LABELS, TEMPERATURES
-from kapp.records import SearchRange, Setting
+from kapp.records import SearchRange
 from kapp.run_folder import Run
 from kapp.tuning.search import TrialResult
 
@@ -94,15 +94,11 @@ def network_and_settings(
     return network, settings
 
 
-def read_result(
-    run: Run, epochs: int, network: str, settings: dict[str, Setting], inputs: int, classes: int
-) -> TrialResult:
-    """The result of a trial that is trained up to epoch `epochs` in `run`.
+def read_result(number: int, run: Run, epochs: int, keep_last: bool) -> TrialResult:
+    """The result of trial `number`, which is trained up to epoch `epochs` in `run`.
 
     Args:
-        network: of the trial.
-        settings: of the trial, by the names of their flags.
-        inputs: numbers in an image, height x width x channels.
+        keep_last: the network is that of the last epoch.
 
     Raises:
         ConfigError: the run has no metrics.
@@ -114,16 +110,12 @@ def read_result(
     if not rows:
         raise ConfigError(f"{run.folder} has no metrics of any epoch.")
     best = max(rows, key=lambda row: row["val_accuracy"])
-    if "last_epoch" in (settings.get("code_variants") or ()):  # type: ignore[operator]
+    if keep_last:
         best = rows[-1]
-    width = float(settings["width"])  # type: ignore[arg-type]
-    is_linear = mlp_budget.is_linear(models.get_spec(network).layers)
     return TrialResult(
+        number,
         "finished",
         score=best["val_accuracy"],
         best_epoch=best["epoch"],
         seconds=sum(row["seconds"] for row in rows),
-        network=network,
-        parameters=mlp_parameters(network, width, inputs, classes) if is_linear else None,
-        config=settings,
     )

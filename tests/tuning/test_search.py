@@ -1,5 +1,6 @@
 """A search runs its trials as tasks, and records each result before the oracle has it."""
 
+import math
 import re
 from pathlib import Path
 
@@ -22,7 +23,7 @@ def make_oracle(trials: int) -> Oracle:
 
 
 def score(number: int) -> dict:
-    return {"status": "finished", "score": number / 10}
+    return {"number": number, "status": "finished", "score": number / 10}
 
 
 def fail(number: int) -> dict:
@@ -34,7 +35,17 @@ def score_odd(number: int) -> dict:
 
 
 def reject(number: int) -> dict:
-    return {"status": "failed", "message": "training diverged"}
+    return {"number": number, "status": "failed", "message": "training diverged"}
+
+
+def lie(number: int) -> dict:
+    """What no honest worker returns: a score above 1, of another trial, or more than a result."""
+    lies = ({"score": 1.5}, {"score": math.nan}, {"number": 7}, {"config": {"out": "/"}}, {"seconds": -1.0})
+    return {**score(number), **lies[number]} if number < len(lies) else score(number)
+
+
+def lie_seldom(number: int) -> dict:
+    return score(number) if number % 2 else lie(number // 2)
 
 
 def search(folder: Path, trials: int, function=score, oracle: Oracle | None = None) -> list[Trial]:
@@ -117,3 +128,14 @@ def test_a_trial_without_a_network_fails_and_the_next_runs(tmp_path):
         first, second = sweep.trials()
     assert (first.status, first.message) == ("failed", "too many layers for this budget")
     assert second.score == 0.1
+
+
+def test_a_result_that_cannot_be_is_a_crash_and_its_score_is_never_used(tmp_path):
+    trials = search(tmp_path / "sweep", 10, lie_seldom)
+    lies = [trial for trial in trials if trial.number % 2 == 0]
+    assert [(trial.status, trial.score) for trial in lies] == [("failed", None)] * 5
+    assert "the score is 1.5, not from 0 to 1" in lies[0].message
+    assert "the score is nan" in lies[1].message
+    assert "is of trial 7" in lies[2].message
+    assert "config is unknown" in lies[3].message
+    assert [trial.score for trial in trials if trial.number % 2] == [0.1, 0.3, 0.5, 0.7, 0.9]

@@ -62,13 +62,12 @@ def test_the_score_is_the_best_until_the_last_epoch(tmp_path):
     """With --validate-every, the validation after the last epoch belongs to it."""
     run = Run.create(tmp_path / "run", example_records.CONFIG)
     run.write_metrics(
-        [{"epoch": 0.75 * i, "val_accuracy": i / 10, "seconds": 1.0} for i in range(1, 6)]  # to 3.75
+        [example_records.row(0.75 * i, val_accuracy=i / 10) for i in range(1, 6)]  # to 3.75
     )
-    result = trials.read_result(run, 2, "64fc-10fc", {"width": 1.0}, *IMAGE)
+    result = trials.read_result(7, run, 2, keep_last=False)
+    assert (result.number, result.status) == (7, "finished")
     assert (result.score, result.best_epoch, result.seconds) == (0.3, 2.25, 3.0)
-    assert result.parameters == 3072 * 64 + 64 * 10 + 4 * 64 + 10
-    assert trials.read_result(run, 9, "64fc-10fc", {"width": 1.0}, *IMAGE).score == 0.5
-    run.write_metrics([{"epoch": i, "val_accuracy": 0.5 / i, "seconds": 1.0} for i in (1, 2)])
-    last = {"width": 1.0, "code_variants": ["last_epoch"]}
-    result = trials.read_result(run, 2, "64fc-10fc", last, *IMAGE)
+    assert trials.read_result(7, run, 9, keep_last=False).score == 0.5
+    run.write_metrics([example_records.row(i, val_accuracy=0.5 / i) for i in (1, 2)])
+    result = trials.read_result(7, run, 2, keep_last=True)
     assert (result.score, result.best_epoch) == (0.25, 2)
