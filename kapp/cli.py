@@ -52,7 +52,7 @@ def run(config_type: type[Config], main: Callable[[Config], Any], arguments: Seq
     try:
         with exit_on_broken_pipe():
             config = parse(config_type, arguments)
-            with redirect_stdout(PrintableOutput(sys.stdout)):  # type: ignore[type-var]
+            with redirect_stdout(PrintableOutput(sys.stdout)):
                 config.check()  # type: ignore[attr-defined]
                 main(config)
     except (ConfigError, KappError) as error:

@@ -408,7 +408,7 @@ class Run:
             "model_sha256": checkpoint.model_sha256,
             "variables": [*checkpoint.variables],
         }
-        arrays = {
+        arrays: dict[str, Any] = {
             "header": np.frombuffer(json.dumps(header).encode(), np.uint8),
             **{f"variable {name}": value for name, value in checkpoint.variables.items()},
         }

@@ -3,6 +3,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -346,3 +347,18 @@ def test_the_next_process_removes_what_killed_writers_left(tmp_path):
     with Run.open(tmp_path / "run", CONFIG):
         assert not any(path.exists() for path in left)
     assert (tmp_path / "run" / ".mine").exists()
+
+
+REPORTED = sorted(Path(__file__).parents[1].glob("reports/*/runs/*/config.json"))
+
+
+@pytest.mark.parametrize("config_file", REPORTED, ids=lambda path: "/".join(path.parts[-4:-1]))
+def test_every_run_of_a_committed_report_is_readable(config_file, tmp_path):
+    run = Run(config_file.parent)
+    assert run.result.best_epoch <= run.metrics_rows()[-1]["epoch"]
+    assert run.confusion().to_numpy().sum() == run.result.test_images
+    assert run.environment.backend == run.config.backend == run.result.backend
+    run.copy_results(tmp_path / "copy")
+    copy = Run(tmp_path / "copy")
+    assert (copy.config, copy.result, copy.metrics_rows()) == (run.config, run.result, run.metrics_rows())
+    assert {"metrics.csv", "confusion.csv", "config.json", "environment.json"} <= copy.result.sha256.keys()

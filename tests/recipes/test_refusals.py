@@ -2,6 +2,8 @@
 
 import os
 import re
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -154,9 +156,6 @@ def test_no_network(kapp, tmp_path):
 
 
 def test_an_unknown_recipe_is_answered_with_the_known_ones(tmp_path):
-    import subprocess
-    import sys
-
     done = subprocess.run(
         [sys.executable, "-m", "kapp.recipes", "distil"], capture_output=True, text=True, cwd=tmp_path
     )
@@ -200,3 +199,25 @@ def test_an_undecodable_class_name_is_refused_before_anything_is_written(tmp_pat
                 pytest.skip("the file system has no such names")
     with pytest.raises(ConfigError, match=r"the class name '\\udcff' is empty, or has characters"):
         sources.check(f"folder:{tmp_path / 'set'}")
+
+
+LIMITED = (
+    "import resource, sys\n"
+    "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2)\n"
+    "from kapp import cli\n"
+    "from kapp.recipes import train\n"
+    "cli.run(train.Config, train.main, sys.argv[2:])\n"
+)
+
+
+def test_a_disk_that_is_full_in_a_training_is_one_line_and_the_same_command_resumes(tmp_path, tiny_npz, kapp):
+    """No file can become larger than 20,000 bytes: `model.keras` does."""
+    words = f"--model 64fc-3fc --epochs 2 --batch-size 20 --out mine --dataset npz:{tiny_npz}".split()
+    full = subprocess.run(
+        [sys.executable, "-c", LIMITED, "20000", *words], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert full.returncode == 1, full.stderr
+    assert full.stderr.splitlines()[-1].startswith("kapp: cannot write mine/model.keras: ")
+    assert "Traceback" not in full.stderr
+    assert not list((tmp_path / "mine").glob(".*-*"))
+    assert kapp("train", *words).returncode == 0

@@ -94,8 +94,17 @@ def check_data_dir(data_dir: str | None) -> None:
 
 
 def home(data_dir: str | None = None) -> Path:
-    """Returns the folder of data sets and caches: `data_dir`, else $KAPP_DATA_DIR, else ~/.cache/kapp."""
-    return Path(data_dir or os.environ.get("KAPP_DATA_DIR") or Path.home() / ".cache" / "kapp")
+    """Returns the folder of data sets and caches: `data_dir`, else $KAPP_DATA_DIR, else ~/.cache/kapp.
+
+    Raises:
+        ConfigError: there is none of them, such as in a container whose user has no home.
+    """
+    try:
+        return Path(data_dir or os.environ.get("KAPP_DATA_DIR") or Path.home() / ".cache" / "kapp")
+    except RuntimeError as error:
+        raise ConfigError(
+            f"there is no folder for data sets ({error}) Set --data-dir, KAPP_DATA_DIR or HOME."
+        ) from error
 
 
 def load(name: str, data_dir: str | None = None) -> Arrays:

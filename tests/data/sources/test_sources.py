@@ -38,3 +38,16 @@ def test_without_a_network_the_refusal_is_fast_and_lists_three_alternatives(tmp_
         data.load("cifar10", data_dir=str(tmp_path))
     assert time.monotonic() - started < 10
     assert list(tmp_path.iterdir()) == []  # no temporary folders
+
+
+def test_without_a_home_the_message_says_what_to_set(monkeypatch):
+    def home():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("KAPP_DATA_DIR")
+    monkeypatch.setattr(sources.Path, "home", home)
+    assert sources.home("mine").name == "mine"
+    with pytest.raises(
+        ConfigError, match=r"no folder for data sets .* Set --data-dir, KAPP_DATA_DIR or HOME"
+    ):
+        sources.home()
