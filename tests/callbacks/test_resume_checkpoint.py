@@ -1,5 +1,6 @@
 """A run that is killed between two epochs ends with the bits of one that isn't."""
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,12 +10,13 @@ import numpy as np
 import pytest
 
 from kapp import data
+from kapp.callbacks import ResumeCheckpoint
 from kapp.data import Augmentation
 from kapp.errors import KappError
 from kapp.run_folder import Run
 from kapp.training import Learner, loop
 from tests.helpers import untimed_metrics, weight_bytes
-from tests.training.helpers import equal_arrays, hparams, new_run, small_network
+from tests.training.helpers import equal_arrays, hparams, new_run, small_network, state_of
 
 
 def command(npz, out, *more) -> list[str]:
@@ -49,28 +51,36 @@ def test_a_killed_run_resumes_exactly(tiny_npz, tmp_path):
     assert list((killed / "checkpoints").iterdir()) == []
 
 
-EPOCHS = 4
+def new_learner(dataset) -> Learner:
+    learner = Learner(small_network(), dataset, Augmentation(1))
+    learner.compile("adam")
+    return learner
 
 
 def train(run: Run, dataset, stop_epoch: int | None = None) -> list[np.ndarray]:
-    """Train, or resume, up to `stop_epoch` in this process; returns the network's weights."""
-    network = small_network()
-    learner = Learner(network, dataset, Augmentation(1))
-    learner.compile("adam")
-    loop.fit(learner, dataset, run, hparams(epochs=EPOCHS), seed=0, stop_epoch=stop_epoch)
-    return network.get_weights()
+    """Train four epochs, or up to `stop_epoch`, or resume; returns the network's weights."""
+    learner = new_learner(dataset)
+    loop.fit(learner, dataset, run, hparams(epochs=4), seed=0, stop_epoch=stop_epoch)
+    return learner.network.get_weights()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def dataset(tiny_npz):
     return data.load(f"npz:{tiny_npz}")
 
 
+@pytest.fixture(scope="module")
+def stopped(dataset, tmp_path_factory) -> Run:
+    """A training that stopped after three epochs of four."""
+    run = new_run(tmp_path_factory.mktemp("stopped") / "run")
+    train(run, dataset, stop_epoch=3)
+    return run
+
+
 @pytest.fixture
-def whole(dataset, tmp_path) -> tuple[Run, list[np.ndarray]]:
-    """A training that nothing interrupted, and its last weights."""
-    run = new_run(tmp_path / "whole")
-    return run, train(run, dataset)
+def run(stopped, tmp_path) -> Run:
+    """A copy of `stopped`, to be damaged."""
+    return Run(shutil.copytree(stopped.folder, tmp_path / "run"))
 
 
 def flip(path):
@@ -83,64 +93,75 @@ DAMAGES = {
     "flipped": flip,
     "cut": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
     "empty": lambda path: path.write_bytes(b""),
+    "text": lambda path: path.write_text("epoch,loss\n1,nonsense"),
     "removed": lambda path: path.unlink(),
 }
 
 
+def restored(run: Run, dataset) -> tuple[int, list[np.ndarray]]:
+    """The epochs and the variables that a resumed training starts from."""
+    learner = new_learner(dataset)
+    return ResumeCheckpoint(run).restore(learner), state_of(learner.network)
+
+
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_the_checkpoint_before_replaces_a_damaged_one(damage, whole, dataset, tmp_path, capsys):
-    run = new_run(tmp_path / "run")
-    train(run, dataset, stop_epoch=3)
+def test_the_checkpoint_before_replaces_a_damaged_one(damage, run, dataset, capsys):
     latest, previous = run.checkpoint_files
+    expected = run.read_checkpoint(previous)
+    assert [len(run.read_checkpoint(path).metrics) for path in (latest, previous)] == [3, 2]
     DAMAGES[damage](latest)
-    assert equal_arrays(train(run, dataset), whole[1])
-    assert untimed_metrics(run) == untimed_metrics(whole[0])
-    assert weight_bytes(run) == weight_bytes(whole[0])
+    epochs, variables = restored(run, dataset)
+    assert epochs == 2
+    assert equal_arrays(variables, [expected.variables[f"network{i}"] for i in range(len(variables))])
     printed = capsys.readouterr().out
     assert (f"{latest} is damaged" in printed) == (damage != "removed")
     assert ("Resuming after epoch 2, from previous.npz" in printed) == (damage != "removed")
-    assert [len(run.read_checkpoint(path).metrics) for path in (latest, previous)] == [4, 3]
 
 
-def test_damaged_checkpoints_are_named_and_nothing_is_trained(dataset, tmp_path):
-    run = new_run(tmp_path / "run")
-    train(run, dataset, stop_epoch=2)
-    before = run.metrics_file.read_bytes(), run.model_file.read_bytes()
+def test_damaged_checkpoints_are_named_and_nothing_is_written(run, dataset):
     for path in run.checkpoint_files:
         flip(path)
+    before = {path: path.read_bytes() for path in run.folder.rglob("*.*") if path.is_file()}
     with pytest.raises(KappError, match="latest.npz is damaged .*--overwrite"):
-        train(run, dataset)
-    assert (run.metrics_file.read_bytes(), run.model_file.read_bytes()) == before
+        restored(run, dataset)
+    assert {path: path.read_bytes() for path in run.folder.rglob("*.*") if path.is_file()} == before
 
 
-@pytest.mark.parametrize("damage", ["best", "cut", "empty", "removed", "other text", "a folder"])
-def test_a_changed_metrics_file_changes_no_result(damage, whole, dataset, tmp_path, capsys):
-    """Not the network that is kept: "best" makes another epoch the best so far."""
-    run = new_run(tmp_path / "run")
-    train(run, dataset, stop_epoch=2)
+@pytest.mark.parametrize("damage", ["best", "cut", "empty", "text", "removed"])
+def test_a_changed_metrics_file_is_restored(damage, run, dataset, capsys):
+    """ "best": another epoch seems to be the best so far."""
     rows = run.metrics_rows()
     if damage == "best":
-        run.write_metrics([{**rows[0], "val_accuracy": 1.0}, rows[1]])
-    elif damage == "other text":
-        run.metrics_file.write_text("epoch,loss\n1,nonsense")
-    elif damage == "a folder":
-        run.metrics_file.unlink()
-        run.metrics_file.mkdir()
-        with pytest.raises(KappError, match="cannot write .*metrics.csv"):
-            train(run, dataset)
-        return
+        run.write_metrics([{**rows[0], "val_accuracy": 1.0}, *rows[1:]])
     else:
         DAMAGES[damage](run.metrics_file)
-    assert equal_arrays(train(run, dataset), whole[1])
+    assert restored(run, dataset)[0] == 3
     assert "metrics.csv differs from the checkpoint: its rows are restored" in capsys.readouterr().out
-    assert untimed_metrics(run) == untimed_metrics(whole[0])
-    assert weight_bytes(run) == weight_bytes(whole[0])
+    assert run.metrics_rows() == rows
 
 
-def test_an_exchanged_network_is_never_scored(dataset, tmp_path):
+def test_a_folder_in_place_of_the_metrics_is_an_error(run, dataset):
+    run.metrics_file.unlink()
+    run.metrics_file.mkdir()
+    with pytest.raises(KappError, match="cannot write .*metrics.csv"):
+        restored(run, dataset)
+
+
+def test_what_was_damaged_changes_no_result(run, dataset, tmp_path):
+    """Not the weights, not the metrics, and not the network that is kept."""
+    whole = new_run(tmp_path / "whole")
+    weights = train(whole, dataset)
+    flip(run.checkpoint_files[0])
+    rows = run.metrics_rows()
+    run.write_metrics([{**rows[0], "val_accuracy": 1.0}, *rows[1:]])
+    assert equal_arrays(train(run, dataset), weights)
+    assert untimed_metrics(run) == untimed_metrics(whole)
+    assert weight_bytes(run) == weight_bytes(whole)
+    assert [len(run.read_checkpoint(path).metrics) for path in run.checkpoint_files] == [4, 3]
+
+
+def test_an_exchanged_network_is_never_scored(run):
     """model.keras of another run has the same layers, and is a valid file."""
-    run = new_run(tmp_path / "run")
-    train(run, dataset)
     network = small_network(seed=1)
     network.save(run.model_file)
     with pytest.raises(KappError, match=r"model\.keras is damaged .*latest\.npz"):
