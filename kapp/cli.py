@@ -80,6 +80,8 @@ def _system_error(error: Exception) -> str | None:
         return f"not enough memory ({first_line or 'MemoryError'}). Try a smaller --batch-size or --width."
     if isinstance(error, RecursionError):
         return f"a file is nested too deeply ({first_line}). Give another file."
+    if isinstance(error, UnicodeEncodeError):
+        return f"{ascii(error.object)[:300]} is a name that can't be decoded. Rename the file or the folder."
     if isinstance(error, OSError):
         place = f" {error.filename}" if error.filename is not None else ""
         return f"cannot read or write{place}: {error.strerror or first_line}. Choose another place."

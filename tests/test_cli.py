@@ -163,6 +163,7 @@ def test_what_is_absent_is_absent_for_a_while_only(monkeypatch):
             "not enough memory (RESOURCE_EXHAUSTED: 8",
         ),
         (RecursionError("maximum recursion depth"), "a file is nested too deeply (maximum recursion depth)."),
+        (UnicodeEncodeError("utf-8", "a\udcff", 1, 2, "surrogates"), "'a\\udcff' is a name that can't be"),
         (KappError("a class \x1b[2J"), "a class \\x1b[2J"),
     ],
 )

@@ -25,6 +25,7 @@ from kapp.export import predictor, scoring
 from kapp.export.predictor import Predictor, StoredModel
 from kapp.fileio import atomic_folder, refuse_folder
 from kapp.metrics import classification, significance
+from kapp.progress import printable
 from kapp.recipes.settings import OptionalFolder, check_min
 from kapp.records import Evaluation, RunSummary, UnlabeledEvaluation
 from kapp.run_folder import file_name
@@ -241,7 +242,7 @@ def evaluate_image_files(config: Config, images_folder: Path, model: Predictor, 
             "the manifest is of another model."
         )
 
-    names = [file.name for file in files]
+    names = [printable(file.name) for file in files]
     columns = predicted_columns(probabilities, classes)
     results = [f"{label}, {confidence:.1%}" for label, confidence in zip(*columns.values())]
     for name, result in list(zip(names, results))[:MAX_PRINTED]:
@@ -258,7 +259,7 @@ def evaluate_image_files(config: Config, images_folder: Path, model: Predictor, 
         software=scoring.software(*PACKAGES),
     )
     records.write(evaluation, folder / EVALUATION_FILE)
-    title = f"{images_folder.name}, classified by {model.name}"
+    title = f"{printable(images_folder.name)}, classified by {model.name}"
     captions = [f"{name[-24:]}\n{result}" for name, result in zip(names, results)]
     prediction_figures.image_grid(images, captions, folder / "figures" / "images.png", title)
     evaluation_report.write(evaluation, folder)

@@ -230,12 +230,14 @@ def make_plan(config: Config, arguments: Sequence[str]) -> Plan:
     """The sweep that `config` describes.
 
     Raises:
-        ConfigError: nothing is left to search, or a value is fixed and searched; or as `DataOptions.load`.
+        ConfigError: nothing is left to search, or a value is fixed and searched; or as `DataOptions.load` and
+            the recipe's `Settings.check_data`.
     """
     options, settings, flag = config.sweep, config.settings, config.network_flag
     space = searched(config, arguments)
     data_name = settings.target[0] if config.name == "transfer" else settings.dataset
     dataset = settings.data.load(data_name, settings.hparams.batch_size)
+    settings.check_data(dataset)
     inputs, classes = dataset.train.images[0].size, len(dataset.classes)
     network, width = getattr(settings, flag), cli.flatten(settings)["width"]
     if options.budget is None:

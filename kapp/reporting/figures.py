@@ -109,7 +109,7 @@ def bars(
     on_labels = "from scratch" if table["phase"].notna().any() else "on labels"
     for name in sources:
         label = name.replace("labels", on_labels) if name.startswith("labels") else f"from {name}"
-        axes.bar(0, 0, color=colors[name], label=label)
+        axes.bar(0, 0, color=colors[name], label=label.replace("$", r"\$"))  # no formula
     if published:
         axes.plot([], [], color="black", linestyle=(0, (1.5, 1)), label="published")
 

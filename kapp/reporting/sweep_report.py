@@ -328,7 +328,7 @@ def draw_workers(trials: Sequence[Trial], path: Path, title: str) -> None:
         axes.barh(row, (end - start) / unit, left=start / unit, height=0.8, color=color, edgecolor="white")
         style: dict[str, Any] = {"ha": "center", "va": "center", "color": "white", "size": 9}
         axes.text((start + end) / 2 / unit, row, str(trial.number), **style)
-    axes.set_yticks(range(len(names)), [f"worker {name}" for name in names])
+    axes.set_yticks(range(len(names)), [f"worker {name}" for name in names], parse_math=False)
     axes.invert_yaxis()
     axes.set_xlim(left=0)
     axes.set_xlabel(label)

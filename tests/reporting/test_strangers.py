@@ -33,6 +33,7 @@ NAMES = (
     "&lt;b&gt; &#60;",
     "a\\|b \\",
     "<!-- hidden",
+    r"$\frac$ $5",
     "linear_3 at 55.1% (54 < 56)",
 )
 
