@@ -10,7 +10,7 @@ import numpy as np
 from kapp import distributed
 from kapp.errors import KappError
 from kapp.fileio import atomic_file, checksum, is_file
-from kapp.run_folder import Checkpoint, Run
+from kapp.run_folder import START_AGAIN, Checkpoint, Run
 
 
 class ResumeCheckpoint(keras.callbacks.Callback):
@@ -53,7 +53,8 @@ class ResumeCheckpoint(keras.callbacks.Callback):
             distributed.barrier()  # all have read it
             if distributed.is_primary():
                 if damaged:
-                    print(f"{damaged[0]} Resuming after epoch {epochs}, from {path.name}.", flush=True)
+                    reason = str(damaged[0]).removesuffix(START_AGAIN)
+                    print(f"{reason}Resuming after epoch {epochs}, from {path.name}.", flush=True)
                     self._run.checkpoint_files[0].unlink()
                 self._restore_metrics(checkpoint.metrics)
             self._rows, self._model_sha256 = list(checkpoint.metrics), checkpoint.model_sha256
@@ -93,7 +94,7 @@ def _assign(learner: Any, values: Mapping[str, np.ndarray], message: str) -> Non
     if {name: tuple(variable.shape) for name, variable in state.items()} != {
         name: value.shape for name, value in values.items()
     }:
-        raise KappError(f"{message} (it is of another network). Start again with --overwrite.")
+        raise KappError(f"{message} (it is of another network). {START_AGAIN}")
     for name, variable in state.items():
         variable.assign(values[name])
 

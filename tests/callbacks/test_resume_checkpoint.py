@@ -115,7 +115,8 @@ def test_the_checkpoint_before_replaces_a_damaged_one(damage, run, dataset, caps
     assert equal_arrays(variables, [expected.variables[f"network{i}"] for i in range(len(variables))])
     printed = capsys.readouterr().out
     assert (f"{latest} is damaged" in printed) == (damage != "removed")
-    assert ("Resuming after epoch 2, from previous.npz" in printed) == (damage != "removed")
+    assert ("). Resuming after epoch 2, from previous.npz.\n" in printed) == (damage != "removed")
+    assert "--overwrite" not in printed
 
 
 def test_damaged_checkpoints_are_named_and_nothing_is_written(run, dataset):
