@@ -58,7 +58,7 @@ def measure(
     """
     spec = get_spec(name)
     specs = apply_code_variants(name, scale(spec.layers, width, classes), code_variants)
-    shape = image_shape
+    shape, where = image_shape, f"{name}: the layers don't fit images of {image_shape}"
     output, block_filters = output_layer_index(specs), None
     parameters = activations = 0
     normalization = 4 if spec.batch_norm else 1  # parameters per channel; else a bias
@@ -74,14 +74,14 @@ def measure(
                         parameters += (shape[2] + extra) * filters
                     block_filters = filters
                 parameters += (kernel_size**2 * shape[2] + extra) * filters
-                shape = (*_map_size(shape, layer, kernel_size, strides, padding), filters)
+                shape = (*_map_size(where, shape, layer, kernel_size, strides, padding), filters)
                 activations += (1 + is_hidden) * math.prod(shape)
             case Pooling(pool_size, strides, padded):
                 padding = None if padded and pool_size != strides else 0
-                shape = (*_map_size(shape, layer, pool_size, strides, padding), shape[2])
+                shape = (*_map_size(where, shape, layer, pool_size, strides, padding), shape[2])
                 activations += math.prod(shape)
             case AveragePooling(pool_size):
-                shape = (*_map_size(shape, layer, pool_size, pool_size, 0), shape[2])
+                shape = (*_map_size(where, shape, layer, pool_size, pool_size, 0), shape[2])
             case GlobalAveragePooling():
                 shape = (1, 1, shape[2])
             case Dense(units):
@@ -92,15 +92,16 @@ def measure(
 
 
 def _map_size(
-    shape: tuple[int, int, int], layer: LayerSpec, window: int, strides: int, padding: int | None
+    where: str, shape: tuple[int, int, int], layer: LayerSpec, window: int, strides: int, padding: int | None
 ) -> tuple[int, int]:
-    """Height and width of a map of `shape` after a layer; `padding` as of a `Convolution`."""
+    """Height and width of a map of `shape` after a layer; `padding` as of a `Convolution`. An error begins
+    with `where`."""
     if padding is None:
         return -(-shape[0] // strides), -(-shape[1] // strides)
     height, width = ((side + 2 * padding - window) // strides + 1 for side in shape[:2])
     if min(height, width) < 1:
         raise ConfigError(
-            f"the images are too small for the network: {layer} gets a map of {shape[0]}x{shape[1]} pixels. "
-            "Use larger images (folder:PATH@SIZE), or a network with fewer poolings."
+            f"{where}: {layer} gets a map of {shape[0]}x{shape[1]} pixels. Use larger "
+            "images (folder:PATH@SIZE), or a network with fewer poolings."
         )
     return height, width

@@ -43,7 +43,7 @@ def test_code_variants_change_it(variant):
 
 @pytest.mark.parametrize("name", ["8c-mp-3fc", "all_cnn_c", "teacher_1", "8cv-3fc", "8c-ap2x2-3fc"])
 def test_images_that_are_too_small_are_refused_as_keras_refuses_them(name):
-    with pytest.raises(ConfigError, match="too small for the network: .* map of 1x1 pixels"):
+    with pytest.raises(ConfigError, match="the layers don't fit images of .1, 1, 3.: .* map of 1x1 pixels"):
         measure(name, 3, (1, 1, 3))
     with pytest.raises(ConfigError):
         models.build(name, 3, image_shape=(1, 1, 3))

@@ -171,7 +171,7 @@ def test_an_unknown_recipe_is_answered_with_the_known_ones(tmp_path):
             "--validate-every 1000",
             "--validate-every is 1000: it must be at most 320, the images",
         ),
-        ("--model 64c-mp-mp-mp-mp-3fc", "the images are too small for the network: Pooling"),
+        ("--model 64c-mp-mp-mp-mp-3fc", "the layers don't fit images of (8, 8, 3): Pooling"),
         ("--width 1e12", "needs at least"),
         ("--model 99999999fc-99999999fc-3fc", "GiB of memory; this machine has"),
     ],
