@@ -146,6 +146,14 @@ def get_spec(name: str) -> ModelSpec:
     return ModelSpec(name, name, notation, "the user's own", "", residual=is_residual)
 
 
+def is_notation(name: str) -> bool:
+    """Returns whether `name` is a notation of at least two words, such as 512fc^2-10fc."""
+    try:
+        return "-" in name and name not in _BY_NAME and bool(get_spec(name))
+    except ConfigError:
+        return False
+
+
 def _has_pairs(specs: LayerSpecs) -> bool:
     """Whether the hidden layers begin with pairs of equal convolutions that a skip connection can cross."""
     hidden = specs[: output_layer_index(specs)]

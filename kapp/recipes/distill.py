@@ -140,7 +140,8 @@ class Config:
     """The settings of the command line. Those left open are the paper's, or those of --scale."""
 
     teacher: tuple[str, ...] = ("deep_resnet",)
-    """One or several: names of the registry, run folders, .keras files."""
+    """One or several: networks of the registry, notations such as res-16c^4-gap-10fc, run folders, .keras
+    files."""
     student: str = "linear_3"
     """A network of the registry (python -m kapp.models), or a notation such as 512fc^2-10fc."""
     dataset: str = "cifar10"
@@ -376,12 +377,14 @@ class Settings:
 
 
 def is_file(teacher: str) -> bool:
-    """Whether `teacher` is a run folder or a .keras file, and not a name of the registry.
+    """Whether `teacher` is a run folder or a .keras file, and not a network's name or notation.
 
     Raises:
         ConfigError: it is none of these.
     """
-    return keras_file.is_file(teacher, models.names())
+    if models.is_notation(teacher) and not fileio.is_folder(teacher):
+        return False
+    return keras_file.is_file(teacher, models.names(), forms=", or a notation such as res-16c^4-gap-10fc")
 
 
 def main(config: Config) -> Run:

@@ -225,3 +225,11 @@ def test_a_transfer_refuses(flags, message):
     with pytest.raises(ConfigError) as error:
         config.check()
     assert message in str(error.value)
+
+
+def test_a_teacher_may_be_a_notation(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    settings = resolve(distill, "--teacher res-8c^2-16c^2-gap-10fc --teacher-epochs 5")
+    assert [run.model for run in settings.needed_runs] == ["res-8c^2-16c^2-gap-10fc", "linear_3"]
+    with pytest.raises(ConfigError, match="or a notation such as"):
+        parse(distill, "--teacher 64c-hello-10fc").check()
