@@ -326,8 +326,11 @@ class Settings:
         """As `train.Settings.check_data`, of the networks to train, too."""
         check_training(dataset, self.hparams, self.augmentation, self.data.validate_every)
         NetworkOptions(self.width).check_size(self.student, dataset, self.hparams)
-        for needed in self.needed_runs:
-            needed.check_data(dataset)
+        for teacher in self.teacher:
+            if not is_file(teacher):
+                self.teacher_settings(teacher).check_data(dataset)
+        if self.baseline:
+            self.baseline_settings(dataset).check_data(dataset)
 
     @property
     def needed_runs(self) -> list[train.Settings]:
