@@ -6,7 +6,7 @@ trains the teacher (or finds its finished run), the student on labels, and the s
 leaves a run folder with report.md. Ratusznik et al., table 4: linear_3 has 55.12% on labels and 58.37%
 distilled from deep_resnet, which has 91.54%, all on 40,000 images. All networks are trained alike. For a
 teacher that is trained in another way, give its run folder. With --dataset shapes --scale small it takes
-less than three minutes on two CPU cores.
+minutes on two CPU cores; `make demo` is such a command.
 """
 
 from collections.abc import Sequence
