@@ -74,6 +74,7 @@ def assert_the_same(run: Run, alone: Run) -> None:
     assert run.result.test_accuracy == alone.result.test_accuracy
 
 
+@pytest.mark.slow
 @needs_jax
 def test_two_devices_have_the_views_of_one(tiny_npz, tmp_path):
     """Mixed images, too: a partner may be in the batch of the other device."""
@@ -87,6 +88,7 @@ def test_two_devices_have_the_views_of_one(tiny_npz, tmp_path):
 
 
 @needs_jax
+@pytest.mark.slow
 @pytest.mark.parametrize("image_storage", ["device", "disk"])
 def test_two_devices_train_as_one(alone, tiny_npz, tmp_path, image_storage):
     more = ("--devices", "all", "--image-storage", image_storage)
@@ -122,6 +124,7 @@ def test_two_devices_train_from_a_network_as_one(alone, tiny_npz, tmp_path, flag
     assert_the_same(runs[1], runs[0])
 
 
+@pytest.mark.slow
 @needs_jax
 def test_two_processes_train_as_one_and_the_first_prints(alone, tiny_npz, tmp_path):
     port = free_port()

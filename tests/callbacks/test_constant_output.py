@@ -25,6 +25,7 @@ def small(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_a_training_with_dead_relus_stops_and_keeps_the_best_network(small, tmp_path):
     flags = "-m kapp.recipes.train --model base_c --width 0.05 --code-variants relu_logits --batch-size 20"
     flags += " --epochs 6 --rates 0.001 0.5 --milestones 2 --out run"

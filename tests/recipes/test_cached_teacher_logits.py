@@ -72,6 +72,7 @@ def test_two_commands_share_one_store(place):
         assert len(Run(place / name).metrics_rows()) == 12
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_exactly_and_the_next_student_needs_no_teacher(place, tiny_npz):
     killed = start(place, tiny_npz, ONE, "killed", "killed-one")
     deadline = time.monotonic() + 120
@@ -106,6 +107,7 @@ def test_a_damaged_store_is_named(place, tiny_npz):
     assert "Delete that file" in last
 
 
+@pytest.mark.slow
 def test_logits_that_are_too_large_are_computed_live(place, tiny_npz):
     (place / "small").mkdir()
     program = "import sys; from kapp import cli; cli.start_keras(); from kapp.training import teacher_cache; "

@@ -117,6 +117,7 @@ def test_files_that_are_damaged_or_unfit(kapp, tmp_path, tiny_npz):
         assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_what_is_refused_loses_nothing_and_blocks_nothing(kapp, tmp_path, tiny_npz):
     """Not even with --overwrite; and the corrected command may use the same folder."""
     small = ("--model", "8fc-3fc", "--epochs", 1, "--batch-size", 20, "--out", "mine")
@@ -210,6 +211,7 @@ LIMITED = (
 )
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_in_a_training_is_one_line_and_the_same_command_resumes(tmp_path, tiny_npz, kapp):
     """No file can become larger than 20,000 bytes: `model.keras` does."""
     words = f"--model 64fc-3fc --epochs 2 --batch-size 20 --out mine --dataset npz:{tiny_npz}".split()

@@ -84,7 +84,7 @@ def test_two_rows_from_nothing_to_their_report(reproduced):
             if each.result.model == "linear_3"}  # fmt: skip
     for name, teachers in (("linear_3 on labels", ()), ("linear_3 from teacher_1", ("teacher_1",))):
         assert lines[name]["ours"].startswith(f"{100 * runs[teachers].result.test_accuracy:.1f}% (")
-        assert (lines[name]["n"], lines[name]["epochs"]) == ("1", "12")
+        assert (lines[name]["n"], lines[name]["epochs"]) == ("1", "20")
     assert lines["conv_1 on labels"]["ours"] == "not run"
     assert "`kapp reproduce --table ratusznik:3 --rows 'conv_1 on labels' --scale small" in text
     assert "p" in cells("| comparison" + text.split("| comparison", 1)[1])[0]
@@ -125,12 +125,13 @@ def test_a_dry_run_prints_the_hours_of_all_scales_and_trains_nothing(reproduced,
     assert not (folder / "dry").exists()
     assert len(list((folder / "runs").iterdir())) == 3
     (row,) = cells(done.stdout)
-    assert (row["row"], row["epochs"], row["runs to do"]) == ("linear_3 on labels", "12", "1")
+    assert (row["row"], row["epochs"], row["runs to do"]) == ("linear_3 on labels", "20", "1")
     # The speeds are measured once: at this scale before the run.
     assert done.stdout.count("images/s in training") == 2
     assert "images/s in training" not in run(folder, *words).stdout
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_into_the_budget_is_not_run(reproduced, tiny_npz):
     folder, _ = reproduced
     rows = ("--table", "ratusznik:3", "--rows", "linear_4 on labels")
@@ -160,6 +161,7 @@ def test_runs_from_elsewhere_fill_their_rows(reproduced, tiny_npz, tmp_path):
     assert "Merged from run folders of another machine" in (tmp_path / "merged" / "README.md").read_text()
 
 
+@pytest.mark.slow
 def test_a_killed_command_resumes_in_the_same_run_folder(reproduced, tiny_npz, tmp_path):
     words = small(tiny_npz, "--table", "ratusznik:3", "--rows", "linear_3 on labels")
     (tmp_path / "cache").mkdir()
@@ -188,6 +190,7 @@ def test_a_killed_command_resumes_in_the_same_run_folder(reproduced, tiny_npz, t
     assert weight_bytes(Run(folder)) == weight_bytes(whole)
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_stops_what_needs_it_and_nothing_else(reproduced, tiny_npz, tmp_path):
     """Images of 8x8 pixels are too small for the networks of Hu 2018."""
     targets = ("--target", f"npz:{tiny_npz}", f"npz:{tiny_npz}")
@@ -204,6 +207,7 @@ def test_a_run_that_fails_stops_what_needs_it_and_nothing_else(reproduced, tiny_
     assert lines["linear_3 on labels"]["n"] == "1"
 
 
+@pytest.mark.slow
 def test_without_tensorflow_and_dask(tiny_npz, tmp_path):
     """On a machine that has JAX alone: cifar10 comes from the array cache."""
     pytest.importorskip("jax")
@@ -225,6 +229,7 @@ def test_without_tensorflow_and_dask(tiny_npz, tmp_path):
     assert cells((tmp_path / "out" / "README.md").read_text())[4]["n"] == "1"
 
 
+@pytest.mark.slow
 def test_two_workers(tiny_npz, tmp_path):
     pytest.importorskip("distributed")
     rows = ("--rows", "linear_3 on labels", "linear_4 on labels", "conv_1 on labels")

@@ -110,6 +110,7 @@ def test_the_report_has_every_trial(swept):
     assert str(folder) not in text
 
 
+@pytest.mark.slow
 def test_the_best_settings_give_the_same_result_again(swept, kapp, tmp_path):
     """Trained again, in a process that has trained nothing before."""
     folder, _ = swept
@@ -284,6 +285,7 @@ def test_workers_of_a_cluster_give_the_same_scores(swept, tiny_npz, tmp_path):
     assert file_names(sweep.folder) == SWEEP_FILES | {"logs"}
 
 
+@pytest.mark.slow
 def test_a_trial_that_cannot_be_trained_fails_with_its_reason(kapp, tmp_path, tiny_npz):
     small = f"train --dataset npz:{tiny_npz} --model 16fc-3fc --batch-size 20 --epochs 2 --optimizer sgd"
     search = "--tuner random --trials 2 --search learning_rate --search-range learning_rate=1e30:1e36"

@@ -109,6 +109,7 @@ def test_the_same_command_again_trains_nothing(distilled, tiny_npz):
     assert (folder / "mine" / "report.md").is_file()
 
 
+@pytest.mark.slow
 def test_a_run_folder_and_a_file_teach_together(distilled, kapp, tmp_path, tiny_npz):
     folder, _ = distilled
     teacher = next(path for path in (folder / "runs").iterdir() if "teacher_1" in path.name)
@@ -140,6 +141,7 @@ def test_a_run_folder_and_a_file_teach_together(distilled, kapp, tmp_path, tiny_
     assert not (tmp_path / "runs").exists()  # nobody else was trained
 
 
+@pytest.mark.slow
 def test_a_distilled_run_teaches_in_its_turn_and_knows_images_that_it_did_not_hold_out(
     distilled, kapp, tmp_path, tiny_npz
 ):
@@ -195,6 +197,7 @@ def test_the_catalogue_is_printed(kapp, tmp_path):
     assert "128c^2-512c^4-10fc\n    built as res-128c^2-512c^4-10fc\n    9,207,050 parameters" in done.stdout
 
 
+@pytest.mark.slow
 def test_the_whole_code_of_hu_trains(kapp, tmp_path):
     random = np.random.default_rng(0)
     images = {

@@ -111,6 +111,7 @@ def test_the_same_command_again_trains_nothing(transferred):
     assert "epoch" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_run_is_the_source_and_two_targets_are_compared(transferred, kapp, tmp_path, tiny_npz, target):
     folder, _ = transferred
     done = kapp(
@@ -133,6 +134,7 @@ def test_a_run_is_the_source_and_two_targets_are_compared(transferred, kapp, tmp
     assert again.returncode == 0, again.stderr
 
 
+@pytest.mark.slow
 def test_a_foreign_file_is_the_source_and_no_image_is_held_out(kapp, tmp_path, target):
     inputs = keras.Input((8, 8, 3))
     x = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 3, activation="relu")(inputs))

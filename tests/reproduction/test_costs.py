@@ -28,9 +28,9 @@ def test_views_of_an_image_that_come_up():
 
 def test_labels_and_distillation(shared):
     seconds = estimated(shared)
-    on_labels = 5 + 12 * (160 / 1000 + 40 / 10_000) + 90 / 10_000
-    teacher = 20 + 7 * (160 / 100 + 40 / 500) + 90 / 500
-    views = 162 * (1 - (161 / 162) ** 12)
+    on_labels = 5 + 20 * (160 / 1000 + 40 / 10_000) + 90 / 10_000
+    teacher = 20 + 20 * (160 / 100 + 40 / 500) + 90 / 500
+    views = 162 * (1 - (161 / 162) ** 20)
     assert seconds == {
         "linear_3 on labels, seed 0": pytest.approx(on_labels),
         "teacher_1 on labels, seed 0": pytest.approx(teacher),
@@ -49,7 +49,7 @@ def test_students_of_one_seed_share_the_views_of_their_teacher(shared):
             ("linear_3 from teacher_1", 1),
         )
     )
-    views = [162 * (1 - (161 / 162) ** epochs) for epochs in (12, 24)]
+    views = [162 * (1 - (161 / 162) ** epochs) for epochs in (20, 40)]
     assert first == pytest.approx((views[0] * 160 + 40) / 500)
     assert again == pytest.approx(40 / 500)
     assert second == pytest.approx(((views[1] - views[0]) * 160 + 40) / 500)

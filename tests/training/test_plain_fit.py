@@ -36,7 +36,7 @@ def images_and_labels(data):
     return np.stack(images), data.labels[samples]
 
 
-@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+@pytest.mark.parametrize("policy", ["float32", pytest.param("mixed_bfloat16", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", ["16c^2-mp-24c-mp-32fc-10fc", "shallow_resnet", "all_cnn_c"])
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 def test_the_losses_are_those_of_plain_fit(name, optimizer, policy, monkeypatch):

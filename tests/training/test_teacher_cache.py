@@ -338,6 +338,7 @@ def fill(npz, folder, first: int, last: int, pause: float = 0.0) -> subprocess.P
     return subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
 
 
+@pytest.mark.slow
 def test_two_processes_fill_one_store(tiny_npz, dataset, tmp_path):
     file = tmp_path / "teacher.keras"
     network().save(file)

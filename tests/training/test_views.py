@@ -154,6 +154,7 @@ def trained(kind, dataset, folder, stops=(None,)):
     return run, state_of(learner.network)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["labels", "cached"])
 def test_a_run_resumes_exactly_even_with_streamed_images(kind, tiny_npz, tmp_path):
     resident, streamed = (data.load(f"npz:{tiny_npz}", streamed=each) for each in (False, True))
