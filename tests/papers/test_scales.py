@@ -41,7 +41,7 @@ def test_short_has_the_full_width_and_a_tenth_of_the_epochs_or_a_fifth():
 def test_small_is_narrow_and_has_few_images():
     small = distill.Config(scale="small").resolved()
     assert (small.hparams.epochs, small.baseline_epochs) == (20, 20)
-    assert small.teacher_training.teacher_epochs == (7,)
+    assert small.teacher_training.teacher_epochs == (20,)
     assert (small.width, small.teacher_training.teacher_width, small.data.train_images) == (
         0.125,
         0.125,
