@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 from kapp.errors import ConfigError
 from kapp.models.code_variants import apply_code_variants
 from kapp.models.notation import scale
-from kapp.models.registry import get_spec, is_notation, names
+from kapp.models.registry import RESIDUAL, get_spec, is_notation, names
 from kapp.papers import hu
 
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["build", "get_spec", "is_notation", "names"]
+__all__ = ["RESIDUAL", "build", "get_spec", "is_notation", "names"]
 
 # CIFAR-10's training images, per channel, in units of 0 to 255, as Hu 2018 prints them (section 3.1). All
 # pixels together have standard deviations of 63.0, 62.1 and 66.7, with which kapp's recipes normalize.

@@ -385,6 +385,8 @@ def is_file(teacher: str) -> bool:
     Raises:
         ConfigError: it is none of these.
     """
+    if teacher.startswith(models.RESIDUAL) and not fileio.is_folder(teacher):
+        models.get_spec(teacher)  # raises what is wrong with it
     if models.is_notation(teacher) and not fileio.is_folder(teacher):
         return False
     return keras_file.is_file(teacher, models.names(), forms=", or a notation such as res-16c^4-gap-10fc")

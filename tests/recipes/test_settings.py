@@ -233,3 +233,5 @@ def test_a_teacher_may_be_a_notation(tmp_path, monkeypatch):
     assert [run.model for run in settings.needed_runs] == ["res-8c^2-16c^2-gap-10fc", "linear_3"]
     with pytest.raises(ConfigError, match="or a notation such as"):
         parse(distill, "--teacher 64c-hello-10fc").check()
+    with pytest.raises(ConfigError, match="in pairs"):
+        parse(distill, "--teacher res-8c^3-gap-10fc").check()
