@@ -20,6 +20,7 @@ from kapp.run_folder import Run
 HERE = Path(__file__).parent
 BACKENDS = ("tensorflow", "jax", "torch")
 COLORS = dict(zip(BACKENDS, (figures.BLUE, figures.ORANGE, "#009E73")))
+SHORT = {"d0.2-16c-mp-32c-mp-d0.5-64fc-10fc": "with dropout"}
 LOSSES = {"loss": "training loss", "val_loss": "validation loss"}
 
 
@@ -115,7 +116,8 @@ def draw(rows: pd.DataFrame, epochs: int) -> None:
                 style = {"color": COLORS[backend], "alpha": 0.4, "linewidth": 1}
                 lines = axes.plot(x, values[loss].loc[backend].T, **style)
                 lines[0].set_label(backend)
-            axes.set(title=f"{model}: {name}, a line per seed", xlabel="epoch", yscale="log")
+            axes.set(title=f"{SHORT.get(model, model)}: {name}", xlabel="epoch")
+            axes.set_ylim(top=3.0)
         reference = values["loss"].loc["tensorflow"]
         for shift, backend in ((-0.06, "jax"), (0.06, "torch")):
             difference = values["loss"].loc[backend] - reference
@@ -125,7 +127,7 @@ def draw(rows: pd.DataFrame, epochs: int) -> None:
                 label=f"{backend} - tensorflow",
             )
         line[2].axhline(0, color="black", linewidth=0.8)
-        line[2].set(title=f"{model}: training loss,\nmean difference and 95% interval", xlabel="epoch")
+        line[2].set(title=f"{SHORT.get(model, model)}: mean difference", xlabel="epoch")
         for axes in line:
             axes.set_xticks(x)
             figures.simplify(axes)
