@@ -57,7 +57,7 @@ def cores() -> int:
 
 
 def memory() -> int | None:
-    """Returns the bytes of memory that this process may use; None where the system doesn't tell."""
+    """Returns the bytes of memory that this process may use; None: unknown."""
     try:
         limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     except (AttributeError, OSError, ValueError):

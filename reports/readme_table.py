@@ -1,6 +1,6 @@
 """Writes the table of results in the top README from the rows of the reports: python reports/readme_table.py
 
-`readme_table.txt` has a line for each of its rows: the question that it begins to answer, the network and its
+`readme_table.txt` has a line for each of its rows: the question, the network and its
 training, the report, and a pattern for the names of its runs, one per seed.
 """
 

@@ -13,7 +13,7 @@ import kapp
 
 @pytest.mark.parametrize("commit", ["", "0123456789ab"])
 def test_commit_outside_a_checkout(tmp_path, commit):
-    """A copy of kapp without its repository, as in a container, takes the commit that it is told."""
+    """A copy of kapp without its repository, as in a container, takes its commit from the environment."""
     (tmp_path / "kapp").mkdir()
     for name in ("__init__.py", "hardware.py"):
         shutil.copy(Path(kapp.__file__).with_name(name), tmp_path / "kapp")

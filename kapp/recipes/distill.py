@@ -147,9 +147,7 @@ class Config:
     dataset: str = "cifar10"
     """cifar10; cifar100, cifar100:class1, cifar100:class2 or cifar100:CLASS,CLASS,...; shapes, shapes:near,
     shapes:far; tfds:NAME; npz:PATH; folder:PATH[@SIZE]."""
-    unlabeled: Annotated[str | None, tyro.conf.arg(metavar="npz:PATH|folder:PATH", help_behavior_hint="")] = (
-        None
-    )
+    unlabeled: UnlabeledName = None
     """More training images for the student, without labels: it matches the teacher's logits on them. They are
     in no validation or test."""
     width: OptionalFloat = None
@@ -385,10 +383,11 @@ def is_file(teacher: str) -> bool:
     Raises:
         ConfigError: it is none of these.
     """
-    if teacher.startswith(models.RESIDUAL) and not fileio.is_folder(teacher):
-        models.get_spec(teacher)  # raises what is wrong with it
-    if models.is_notation(teacher) and not fileio.is_folder(teacher):
-        return False
+    if not fileio.is_folder(teacher):
+        if teacher.startswith(models.RESIDUAL):
+            models.get_spec(teacher)  # raises what is wrong with it
+        if models.is_notation(teacher):
+            return False
     return keras_file.is_file(teacher, models.names(), forms=", or a notation such as res-16c^4-gap-10fc")
 
 
@@ -408,7 +407,6 @@ def run(settings: Settings, stop_epoch: int | None = None) -> Run:
     """
     hparams, names = settings.hparams, settings.teacher_names
     dataset = settings.load()
-    settings.augmentation.check_image_shape(dataset.image_shape)
     settings.check_data(dataset)
     config, folder = settings.run_config(dataset), settings.folder(dataset)
     if settings.output.overwrite or not is_finished(folder, config):

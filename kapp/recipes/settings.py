@@ -563,6 +563,7 @@ def check_training(
     Raises:
         ConfigError: with what was received and what is accepted.
     """
+    augmentation.check_image_shape(dataset.image_shape)
     side = min(dataset.image_shape[:2])
     if augmentation.crop_padding > side:
         raise ConfigError(

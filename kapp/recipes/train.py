@@ -155,7 +155,6 @@ def run(settings: Settings, stop_epoch: int | None = None) -> Run:
     hparams = settings.hparams
     settings.compute.join()
     dataset = settings.data.load(settings.dataset, hparams.batch_size)
-    settings.augmentation.check_image_shape(dataset.image_shape)
     settings.check_data(dataset)
     config = settings.run_config(dataset)
     with Run.open(settings.folder(dataset), config, settings.output.overwrite) as run:

@@ -391,7 +391,6 @@ def find_or_train_source(settings: Settings) -> Path:
 
 def transfer(settings: Settings, dataset: Dataset, source: Path, stop_epoch: int | None = None) -> list[Run]:
     """The runs from scratch (where wanted), of the linear probe and of fine-tuning, on one target."""
-    settings.augmentation.check_image_shape(dataset.image_shape)
     config = settings.run_config(dataset, source)
     folder, overwrite = settings.folder(dataset, source), settings.output.overwrite
     with Run.open(folder, config, overwrite) as run, Run.open(run.linear_probe, config, overwrite) as probe:

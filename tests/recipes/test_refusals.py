@@ -196,7 +196,7 @@ def test_an_undecodable_class_name_is_refused_before_anything_is_written(tmp_pat
             folder = os.path.join(os.fsencode(tmp_path), b"set", part.encode(), name)
             try:
                 os.makedirs(folder)
-            except OSError:
+            except OSError:  # macOS: its file systems accept valid UTF-8 only, so no such folder can exist
                 pytest.skip("the file system has no such names")
     with pytest.raises(ConfigError, match=r"the class name '\\udcff' is empty, or has characters"):
         sources.check(f"folder:{tmp_path / 'set'}")
