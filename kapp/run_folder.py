@@ -15,6 +15,8 @@ export/            the network in other formats, written by kapp export
 linear_probe/      of a transfer: the run folder of its first phase
 """
 
+from __future__ import annotations
+
 import csv
 import dataclasses
 import hashlib
@@ -24,8 +26,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
-
-import numpy as np
 
 from kapp import distributed, records
 from kapp.errors import ConfigError, KappError
@@ -43,6 +43,7 @@ from kapp.fileio import (
 from kapp.records import Environment, Record, RunConfig, RunResult
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
 ROOT = Path("runs")
@@ -80,7 +81,7 @@ class Predictions(NamedTuple):
     validation_logits: np.ndarray
     validation_classes: np.ndarray
 
-    def test_classes_only(self) -> "Predictions":
+    def test_classes_only(self) -> Predictions:
         """What a paired test of accuracies needs: no logits, and no validation images."""
         empty = {name: getattr(self, name)[:0] for name in self._fields if name.startswith("validation_")}
         return self._replace(test_logits=self.test_logits[:0], **empty)
@@ -155,7 +156,7 @@ class Run:
 
     @classmethod
     @contextmanager
-    def open(cls, folder: Path | str, config: RunConfig, overwrite: bool = False) -> Iterator["Run"]:
+    def open(cls, folder: Path | str, config: RunConfig, overwrite: bool = False) -> Iterator[Run]:
         """Open `folder` for the run of `config`: new, to be resumed, or finished already.
 
         Other commands that open it wait until this block ends. Processes that train together share it: the
@@ -185,7 +186,7 @@ class Run:
             yield run
 
     @classmethod
-    def create(cls, folder: Path | str, config: RunConfig, overwrite: bool = False) -> "Run":
+    def create(cls, folder: Path | str, config: RunConfig, overwrite: bool = False) -> Run:
         """As `open`, without keeping other processes out."""
         folder = Path(folder)
         cls._refuse_others(folder, config, overwrite)
@@ -342,7 +343,7 @@ class Run:
         except (OSError, TypeError, ValueError, csv.Error) as error:
             raise KappError(f"{path} is damaged or missing ({error}). {START_AGAIN}") from error
 
-    def metrics(self) -> "pd.DataFrame":
+    def metrics(self) -> pd.DataFrame:
         """`metrics.csv` as a table."""
         import pandas as pd
 
@@ -353,7 +354,7 @@ class Run:
         columns = list(rows[0]) if rows else ["epoch"]
         self._write_csv(self.metrics_file, [columns, *([row[name] for name in columns] for row in rows)])
 
-    def confusion(self) -> "pd.DataFrame":
+    def confusion(self) -> pd.DataFrame:
         """Counts of test images: one row per true class, one column per predicted class."""
         import pandas as pd
 
@@ -397,11 +398,15 @@ class Run:
         return predictions
 
     def write_predictions(self, predictions: Predictions) -> None:
+        import numpy as np  # here, because `--help` need not wait for it
+
         with atomic_file(self.predictions_file) as partial:
             np.savez_compressed(partial, **predictions._asdict())
 
     def write_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Write `checkpoint`; the latest one becomes the previous one."""
+        import numpy as np  # here, because `--help` need not wait for it
+
         latest, previous = self.checkpoint_files
         header = {
             "metrics": checkpoint.metrics,

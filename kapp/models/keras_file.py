@@ -7,10 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from kapp import fileio
-from kapp.data.dataset import classes_match
+from kapp import data, fileio
 from kapp.errors import ConfigError, KappError, unknown
 from kapp.run_folder import Run
 
@@ -96,7 +93,11 @@ def load(
             f"{role} {source} has {model.output_shape[-1]} classes, the data set has {len(classes)}: "
             "they must be the same."
         )
-    if classes is not None and fileio.is_folder(source) and not classes_match(Run(source).classes, classes):
+    if (
+        classes is not None
+        and fileio.is_folder(source)
+        and not data.classes_match(Run(source).classes, classes)
+    ):
         raise ConfigError(
             f"{role} {source} has the classes {', '.join(Run(source).classes)}, the data set has "
             f"{', '.join(classes)}: they must be the same, in the same order. If they only differ by name, "
@@ -167,6 +168,7 @@ def is_classifier(model: Any) -> bool:
 
 def outputs_probabilities(model: "keras.Model") -> bool:
     """Returns whether the predictions of a classifier are probabilities, by trying a few images of noise."""
+    import numpy as np  # here, because `--help` need not wait for it
     from keras import ops
 
     shape = [8, *(side or 32 for side in model.input_shape[1:])]

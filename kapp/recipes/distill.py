@@ -9,15 +9,16 @@ teacher that is trained in another way, give its run folder. With --dataset shap
 minutes on two CPU cores; `make demo` is such a command.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import tyro
 
-from kapp import cli, fileio, models
-from kapp.data import Augmentation, Dataset, sources, validation_overlap
+from kapp import cli, data, fileio, models
 from kapp.errors import ConfigError
 from kapp.fileio import checksum
 from kapp.models import keras_file
@@ -47,6 +48,10 @@ from kapp.recipes.settings import (
 )
 from kapp.records import RunConfig
 from kapp.run_folder import Run, default_folder, is_finished
+
+if TYPE_CHECKING:
+    from kapp.data import Augmentation, Dataset
+    from kapp.data.validation_overlap import Overlap
 
 UnlabeledName = Annotated[str | None, tyro.conf.arg(metavar="npz:PATH|folder:PATH", help_behavior_hint="")]
 LossName = Literal["prob_mse", "logit_mse", "kl", "dkd", "nkd", "dist"]
@@ -84,7 +89,7 @@ class DistillationFlags:
         check_positive(self, "temperature")
         distill_weight(self.label_weight, self.distill_weight)
 
-    def resolved(self) -> "DistillationOptions":
+    def resolved(self) -> DistillationOptions:
         """The same with the defaults of the loss filled in."""
         values = vars(self) | {
             "temperature": self.temperature or TEMPERATURES.get(self.distillation_loss, 4.0),
@@ -192,9 +197,9 @@ class Config:
         check_min(self, 0, "seed")
         check_min(self, 1, "baseline_epochs")
         check_positive(self, "width")
-        sources.check(self.dataset)
+        data.sources.check(self.dataset)
         if self.unlabeled is not None:
-            sources.check_unlabeled(self.unlabeled)
+            data.sources.check_unlabeled(self.unlabeled)
         if not self.teacher:
             raise ConfigError("--teacher needs at least one name, run folder or .keras file.")
         for teacher in self.teacher:
@@ -202,7 +207,7 @@ class Config:
         models.get_spec(self.student)
         self.resolved().check()
 
-    def resolved(self) -> "Settings":
+    def resolved(self) -> Settings:
         """The same with every default filled in, from the paper or the scale."""
         scale = scales.get(self.scale)
         config = with_defaults(self, {"train_images": scale.train_images})
@@ -309,15 +314,15 @@ class Settings:
         """The data set of the student, some of whose training images may have no label.
 
         Raises:
-            ConfigError, KappError: as `DataOptions.load`, or as `sources.load_unlabeled`.
+            ConfigError, KappError: as `DataOptions.load`, or as `data.sources.load_unlabeled`.
         """
         options = replace(self.data, labeled=None)
         dataset = options.load(self.dataset, self.hparams.batch_size)
         if self.data.labeled is not None:
             dataset = dataset.hide_labels(self.data.labeled)
         if self.unlabeled is not None:
-            images = sources.load_unlabeled(self.unlabeled, dataset.image_shape, self.data.data_dir)
-            dataset = dataset.add_unlabeled(images, self.data.streamed, sources.home(self.data.data_dir))
+            images = data.sources.load_unlabeled(self.unlabeled, dataset.image_shape, self.data.data_dir)
+            dataset = dataset.add_unlabeled(images, self.data.streamed, data.sources.home(self.data.data_dir))
         return dataset
 
     def check_data(self, dataset: Dataset) -> None:
@@ -478,12 +483,10 @@ def find_or_train(teacher: str, settings: Settings) -> Path:
     return Path(teacher) if is_file(teacher) else train.run(settings.teacher_settings(teacher)).folder
 
 
-def count_overlap(
-    names: Sequence[str], teachers: Sequence[Path], dataset: Dataset, warn: bool
-) -> validation_overlap.Overlap:
+def count_overlap(names: Sequence[str], teachers: Sequence[Path], dataset: Dataset, warn: bool) -> Overlap:
     """How many validation images each teacher was trained on; `warn`: print what follows."""
-    overlap = tuple(validation_overlap.count(path, dataset) for path in teachers)
-    warning = validation_overlap.warning("teacher", names, overlap, len(dataset.validation))
+    overlap = tuple(data.validation_overlap.count(path, dataset) for path in teachers)
+    warning = data.validation_overlap.warning("teacher", names, overlap, len(dataset.validation))
     if warn and warning:
         print(warning, flush=True)
     return overlap
@@ -508,7 +511,7 @@ def cached_logits(teachers: Sequence[Path], settings: Settings, dataset: Dataset
     """The `TeacherLogits` of the networks in `teachers`, cached where the data is."""
     from kapp.training import TeacherLogits
 
-    folder = sources.home(settings.data.data_dir) / "teacher_logits"
+    folder = data.sources.home(settings.data.data_dir) / "teacher_logits"
     return TeacherLogits(teachers, dataset, settings.augmentation, settings.distillation.ensemble, folder)
 
 

@@ -17,9 +17,8 @@ from typing import Annotated, ClassVar, Literal
 
 import tyro
 
-from kapp import cli, hardware
+from kapp import cli, data, hardware
 from kapp.cluster import Cluster, Serial
-from kapp.data import sources
 from kapp.errors import ConfigError, KappError
 from kapp.fileio import make_folder
 from kapp.papers import hu, scales
@@ -89,13 +88,13 @@ class Config:
         paper_rows.check_tables(self.table)
         paper_rows.pick(self.table, self.rows)
         paper_rows.parse_widths(self.width, paper_rows.networks(self.all_rows))
-        sources.check_data_dir(self.data_dir)
-        sources.check(self.dataset)
+        data.sources.check_data_dir(self.data_dir)
+        data.sources.check(self.dataset)
         if len(self.target) != 2:
             raise ConfigError(f"--target has {len(self.target)} data sets: give two, for class1 and class2.")
         if "hu:4" in self.table:
             for name in self.target:
-                sources.check(name)
+                data.sources.check(name)
         if self.budget is not None:
             parse_duration(self.budget)
         plan.finished_runs(self.merge)

@@ -4,6 +4,8 @@ A setting that may be left open on the command line is `None` in a `...Flags` re
 the result is a record without open settings, `HParams` for `HParamFlags`.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import math
 import re
@@ -17,7 +19,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 import tyro
 
 from kapp import cli, data, distributed, hardware, models
-from kapp.data import Augmentation, Dataset, sources
 from kapp.errors import ConfigError
 from kapp.fileio import is_file
 from kapp.models.code_variants import REWRITES
@@ -28,6 +29,7 @@ from kapp.papers.scales import Kind, Scale
 
 if TYPE_CHECKING:
     from kapp.cluster import Cluster
+    from kapp.data import Augmentation, Dataset
 
 Config = TypeVar("Config")
 
@@ -173,7 +175,7 @@ class AugmentationFlags:
     def resolved(self, crop_padding: int) -> Augmentation:
         """The augmentation, with the paper's `crop_padding` where it is left open."""
         padding = crop_padding if self.crop_padding is None else self.crop_padding
-        return Augmentation(**{**vars(self), "crop_padding": padding})
+        return data.Augmentation(**{**vars(self), "crop_padding": padding})
 
 
 @dataclass(frozen=True)
@@ -203,7 +205,7 @@ class DataOptions:
         """Raises:
         ConfigError: a wrong number, or a folder that doesn't exist.
         """
-        sources.check_data_dir(self.data_dir)
+        data.sources.check_data_dir(self.data_dir)
         check_min(self, 1, "train_images", "labeled", "validate_every")
         check_min(self, 0, "validation_images")
 
@@ -296,7 +298,7 @@ class NetworkFlags:
                     f"not to {value}: leave one of them out."
                 )
 
-    def resolved(self, width: float = 1.0) -> "NetworkOptions":
+    def resolved(self, width: float = 1.0) -> NetworkOptions:
         """These options, with `width` where it is left open."""
         return NetworkOptions(self.width or width, self.pooling_norm, self.code_variants)
 
@@ -481,7 +483,7 @@ class ClusterOptions:
             if file is not None and not is_file(file):
                 raise ConfigError(f"{_flag(name)} {file}: there is no such file.")
 
-    def open(self, folder: Path) -> "AbstractContextManager[Cluster]":
+    def open(self, folder: Path) -> AbstractContextManager[Cluster]:
         """The workers, until the block ends; `folder` must be visible to all of them."""
         from kapp import cluster
 

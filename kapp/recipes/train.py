@@ -8,12 +8,13 @@ all_cnn_c after 350 epochs on 49,000 images (Hu 2018, table 3, from code that di
 With --dataset shapes --scale small it takes less than a minute on two CPU cores.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from kapp import cli, distributed
-from kapp.data import Augmentation, Dataset, sources
+from kapp import cli, data, distributed
 from kapp.fileio import is_file
 from kapp.papers import scales
 from kapp.papers.hparams import HParams
@@ -36,6 +37,9 @@ from kapp.recipes.settings import (
 )
 from kapp.records import RunConfig
 from kapp.run_folder import Run, default_folder
+
+if TYPE_CHECKING:
+    from kapp.data import Augmentation, Dataset
 
 
 @dataclass(frozen=True)
@@ -71,11 +75,11 @@ class Config:
         for options in (self.hparams, self.augmentation, self.data, self.compute):
             options.check()
         check_min(self, 0, "seed")
-        sources.check(self.dataset)
+        data.sources.check(self.dataset)
         self.network.check(self.model, self.hparams)
         self.resolved().check()
 
-    def resolved(self) -> "Settings":
+    def resolved(self) -> Settings:
         """The same with every default filled in, from the paper or the scale."""
         scale = scales.get(self.scale)
         config = with_defaults(self, {"train_images": scale.train_images})
@@ -125,7 +129,7 @@ class Settings:
         self.network.check_size(self.model, dataset, self.hparams)
 
     @property
-    def needed_runs(self) -> list["Settings"]:
+    def needed_runs(self) -> list[Settings]:
         """The runs that must be finished before this one starts: none."""
         return []
 

@@ -9,15 +9,14 @@ It leaves a run folder with report.md. Hu 2018, table 4, on 5,000 images: 68.75%
 linear probe, 75.05% after fine-tuning. `make transfer-demo` takes less than three minutes on two CPU cores.
 """
 
+from __future__ import annotations
+
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-import numpy as np
-
-from kapp import cli
-from kapp.data import Augmentation, Dataset, sources, validation_overlap
-from kapp.data.validation_overlap import Overlap
+from kapp import cli, data
 from kapp.errors import ConfigError
 from kapp.fileio import checksum, is_file, is_folder
 from kapp.models import keras_file
@@ -49,6 +48,10 @@ from kapp.recipes.settings import (
 )
 from kapp.records import RunConfig, RunResult
 from kapp.run_folder import Run, default_folder, file_name
+
+if TYPE_CHECKING:
+    from kapp.data import Augmentation, Dataset
+    from kapp.data.validation_overlap import Overlap
 
 
 @dataclass(frozen=True)
@@ -164,9 +167,9 @@ class Config:
         check_min(self, 1, "scratch_epochs")
         check_positive(self.network, "width")
         if source_file(self.source) is None:
-            sources.check(self.source)
+            data.sources.check(self.source)
         for target in self.target:
-            sources.check(target)
+            data.sources.check(target)
         if not self.target:
             raise ConfigError("--target needs at least one data set.")
         settings = self.resolved()
@@ -179,7 +182,7 @@ class Config:
                 f"--model is {self.model}, but the source is a run of {source.model}: leave one of them out."
             )
 
-    def resolved(self) -> "Settings":
+    def resolved(self) -> Settings:
         """The same with every default filled in, from the paper or the scale, and from the source's run."""
         scale = scales.get(self.scale)
         images = {"train_images": scale.target_images, "source_images": scale.train_images}
@@ -260,7 +263,7 @@ class Settings:
         hparams = for_epochs(self.hparams, self.phases.probe_epochs)
         return (
             replace(hparams, learning_rate=self.phases.probe_learning_rate),
-            Augmentation(self.phases.probe_crop_padding, self.augmentation.flip),
+            data.Augmentation(self.phases.probe_crop_padding, self.augmentation.flip),
         )
 
     @property
@@ -334,7 +337,7 @@ def source_file(source: str) -> Path | None:
     """
     if ":" in source:
         return None
-    is_file = keras_file.is_file(source, sources.NAMES, "source", sources.FORMS)
+    is_file = keras_file.is_file(source, data.sources.NAMES, "source", data.sources.FORMS)
     return Path(source) if is_file else None
 
 
@@ -394,8 +397,8 @@ def transfer(settings: Settings, dataset: Dataset, source: Path, stop_epoch: int
     config = settings.run_config(dataset, source)
     folder, overwrite = settings.folder(dataset, source), settings.output.overwrite
     with Run.open(folder, config, overwrite) as run, Run.open(run.linear_probe, config, overwrite) as probe:
-        overlap = validation_overlap.count_source(source, dataset)
-        warning = validation_overlap.warning(
+        overlap = data.validation_overlap.count_source(source, dataset)
+        warning = data.validation_overlap.warning(
             "source", [settings.source_name], overlap, len(dataset.validation)
         )
         if warning and stop_epoch is None and not run.is_finished:
@@ -468,7 +471,7 @@ def train_phase(
         )
     )
     name, source = settings.model or settings.source_name, settings.source_name
-    weights = sum(int(np.prod(variable.shape)) for variable in learner.trainable_variables)
+    weights = sum(math.prod(variable.shape) for variable in learner.trainable_variables)
     words = {"linear_probe": "linear probe", "fine_tuning": "fine-tuning"}[phase]
     print(f"{name} on {dataset.name}, {words}: {weights:,} weights, {hparams.epochs} epochs", flush=True)
     loop.train(
