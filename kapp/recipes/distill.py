@@ -359,12 +359,11 @@ class Settings:
         return self._supervised(self.student, epochs, self.width, self.seed, data)
 
     def teacher_settings(self, teacher: str) -> train.Settings:
-        """How to train `teacher`, a network of the registry."""
+        """How to train `teacher`, a network of the registry: on the labeled images alone."""
         options = self.teacher_training
         trained = [name for name in self.teacher if not is_file(name)]
         epochs = options.teacher_epochs[trained.index(teacher)]
-        data = replace(self.data, labeled=None)
-        return self._supervised(teacher, epochs, options.teacher_width, options.teacher_seed, data)
+        return self._supervised(teacher, epochs, options.teacher_width, options.teacher_seed, self.data)
 
     def _supervised(
         self, model: str, epochs: int, width: float, seed: int, data: DataOptions

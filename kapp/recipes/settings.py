@@ -189,8 +189,8 @@ class DataOptions:
     """Train on that many images at most, and hold out a quarter as many."""
     labeled: OptionalInt = None
     """Only so many training images keep their labels, in proportion of the classes (default: all). distill:
-    the student's label part and the baseline use these, and the teacher's logits are matched on all images.
-    train and transfer: train on these alone."""
+    the baseline, the student's label part and teachers that are trained here use these alone; the teacher's
+    logits are matched on all images. train and transfer: train on these alone."""
     validation_images: OptionalInt = None
     """Training images held out to select the best network (default: a fifth, or the validation images that
     the data set has of its own). 0: none, as Hu 2018 with small sets; then the last epoch's network is kept,

@@ -89,7 +89,7 @@ def test_other_images_without_labels_are_another_run(distilled, tiny_npz):
 
 def test_who_uses_which_labels():
     settings = resolve(distill, "--dataset shapes --labeled 1000 --baseline-epochs 7 --teacher conv_1")
-    assert settings.teacher_settings("conv_1").data.labeled is None
+    assert settings.teacher_settings("conv_1").data.labeled == 1000
     baseline = settings.baseline_settings()
     assert (baseline.data.labeled, baseline.hparams.epochs, baseline.data.validate_every) == (1000, 7, None)
     assert resolve(distill, "--labeled 1000").baseline_epochs is None
