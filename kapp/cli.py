@@ -199,13 +199,13 @@ def as_flags(config_type: type, values: dict[str, Any], origin: Path | str) -> l
     Raises:
         ConfigError: a setting that `config_type` doesn't have, or a value that could be read as a flag.
     """
-    names = _flag_names(config_type)
+    defaults = _flag_defaults(config_type)
     flags: list[str] = []
     for name, value in values.items():
         if name in NOT_A_SETTING or value is None:
             continue
-        if name not in names:
-            raise unknown(f"setting in {origin}", name, names)
+        if name not in defaults:
+            raise unknown(f"setting in {origin}", name, list(defaults))
         flag = name.replace("_", "-")
         for each in value if isinstance(value, list) else [value]:
             if not isinstance(each, str | int | float) or re.match(r"-(?![\d.])", str(each)):
@@ -213,19 +213,19 @@ def as_flags(config_type: type, values: dict[str, Any], origin: Path | str) -> l
                     f"{name} in {origin} is {each!r}: a value must be text, a number, or true or false, and "
                     "can't begin with a hyphen, as a flag does."
                 )
-        if isinstance(value, bool):
+        if isinstance(value, bool) and defaults[name] is not None:
             flags += [f"--{flag}" if value else f"--no-{flag}"]
         else:
             flags += [f"--{flag}", *map(str, value if isinstance(value, list) else [value])]
     return flags
 
 
-def _flag_names(config_type: type) -> list[str]:
-    names: list[str] = []
+def _flag_defaults(config_type: type) -> dict[str, Any]:
+    defaults: dict[str, Any] = {}
     for field in dataclasses.fields(config_type):
         record = type(field.default) if dataclasses.is_dataclass(field.default) else None
-        names += _flag_names(record) if record else [field.name]
-    return names
+        defaults |= _flag_defaults(record) if record else {field.name: field.default}
+    return defaults
 
 
 def start_keras(name: str | None = None) -> None:

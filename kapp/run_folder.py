@@ -57,7 +57,8 @@ NOT_IN_IDENTITY = (
 # no part of the identity: a run that was made before them is found.
 ADDED_SETTINGS = {
     "crop_scale": 1.0, "hue": 0.0, "saturation": 0.0, "brightness": 0.0, "random_erasing": 0.0, "mixup": 0.0,
-    "cutmix": 0.0, "labeled": None, "unlabeled": None,
+    "cutmix": 0.0, "labeled": None, "unlabeled": None, "flip_order": "random", "nesterov": False,
+    "bias_scaler": 1.0, "label_smoothing": 0.0, "ema": 0.0,
 }  # fmt: skip
 COPIED = ("environment.json", "metrics.csv", "confusion.csv")  # unchanged, by `copy_results`
 CHECKED = ("config.json", "model.keras", "predictions.npz", *COPIED)  # their checksums are in result.json

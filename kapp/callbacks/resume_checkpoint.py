@@ -77,7 +77,7 @@ class ResumeCheckpoint(keras.callbacks.Callback):
         best = max((row["val_accuracy"] for row in self._rows), default=-1.0)
         if logs["val_accuracy"] > best or not self._selects:
             with atomic_file(self._run.model_file) as partial:
-                self.model.network.save(partial)
+                self.model.scored_network.save(partial)
             self._model_sha256 = checksum(self._run.model_file)
         self._rows += [self._run.metrics_rows()[epoch]]
         values = {name: keras.ops.convert_to_numpy(variable) for name, variable in _state(self.model)}
@@ -100,6 +100,6 @@ def _assign(learner: Any, values: Mapping[str, np.ndarray], message: str) -> Non
 
 
 def _state(learner: Any) -> Iterator[tuple[str, keras.Variable]]:
-    for owner in ("network", "optimizer"):
-        for i, variable in enumerate(getattr(learner, owner).variables):
+    for owner in ("network", "averaged", "optimizer"):
+        for i, variable in enumerate(getattr(getattr(learner, owner), "variables", ())):
             yield f"{owner}{i}", variable

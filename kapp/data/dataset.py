@@ -9,7 +9,7 @@ from typing import Optional, TypedDict
 
 import numpy as np
 
-from kapp.data import sampling, sources
+from kapp.data import patches, sampling, sources
 from kapp.data.array_cache import disk_array
 from kapp.errors import ConfigError
 
@@ -25,6 +25,7 @@ class ModelArguments(TypedDict):
     image_shape: tuple[int, int, int]
     mean: list[float]
     std: list[float]
+    patch_covariance: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,13 @@ class Dataset:
     def model_arguments(self) -> ModelArguments:
         """The keyword arguments for `models.build` that fit this data set."""
         mean, std = self.channel_stats
-        return {"classes": len(self.classes), "image_shape": self.image_shape, "mean": mean, "std": std}
+        return {
+            "classes": len(self.classes),
+            "image_shape": self.image_shape,
+            "mean": mean,
+            "std": std,
+            "patch_covariance": self.patch_covariance,
+        }
 
     @cached_property
     def checksum(self) -> str:
@@ -114,6 +121,11 @@ class Dataset:
         mean = frequencies @ values
         variance = frequencies @ values**2 - mean**2
         return mean.tolist(), np.sqrt(np.maximum(variance, 1.0)).tolist()
+
+    @cached_property
+    def patch_covariance(self) -> np.ndarray:
+        """That of `patches.patch_covariance`, of the first training images."""
+        return patches.patch_covariance(self.images, self.train.samples, *self.channel_stats)
 
     def first_labeled(self, count: int) -> "Dataset":
         """Returns this data set with only the first `count` training images, in proportion of the classes.

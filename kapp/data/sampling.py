@@ -37,6 +37,8 @@ class Augmentation:
     Args:
         crop_padding: integer, number of black pixels added at each side before the crop.
         flip: whether half of the views are mirrored horizontally.
+        flip_order: random: whether a view is mirrored is drawn anew in each epoch. alternating: an image is
+            mirrored in every other epoch; whether in the first is drawn once per image (Jordan 2024).
         crop_scale: the smallest fraction of the image's area in a random square crop, which is resized to the
             whole image; 1: no such crop.
         hue: the largest rotation of the colors, as a fraction of the full circle, up to 0.5.
@@ -58,6 +60,7 @@ class Augmentation:
 
     crop_padding: int = 4
     flip: bool = True
+    flip_order: str = "random"
     crop_scale: float = 1.0
     hue: float = 0.0
     saturation: float = 0.0
@@ -68,8 +71,9 @@ class Augmentation:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The crops, the flip, and the other settings that aren't off."""
+        """What the views are: the crops, the flip, and the other settings that aren't off."""
         values = dataclasses.asdict(self)
+        del values["flip_order"]  # which view comes when
         off = dataclasses.asdict(Augmentation(self.crop_padding, self.flip))
         return {
             name: value
@@ -150,6 +154,10 @@ def epoch_plan(seed: int, epoch: int, num_samples: int, augmentation: Augmentati
     bits = np.random.Philox(np.random.SeedSequence([seed, epoch])).random_raw(2 * num_samples)
     order = np.argsort(bits[:num_samples], kind="stable").astype(np.int32)
     view = (bits[num_samples:] % np.uint64(augmentation.count)).astype(np.int32)
+    if augmentation.flip and augmentation.flip_order == "alternating":
+        starts = np.random.Philox(np.random.SeedSequence([seed, 0, 2])).random_raw(num_samples) & np.uint64(1)
+        is_flipped = (starts[order].astype(np.int32) + epoch) % 2
+        view = view % augmentation.crops**2 + is_flipped * augmentation.crops**2
     return EpochPlan(order, view)
 
 

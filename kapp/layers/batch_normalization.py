@@ -44,7 +44,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
         if mask is not None:  # `computes_relu` has no mask to look at
             outputs = super().call(inputs, training=training, mask=mask)
             return ops.relu(outputs) if self.fuse_relu else outputs
-        gamma, beta = (ops.copy(variable) for variable in (self.gamma, self.beta))
+        beta = ops.copy(self.beta)
+        gamma = ops.copy(self.gamma) if self.scale else ops.ones_like(beta)
         outputs, mean, variance = batch_norm(inputs, gamma, beta, self.epsilon, self.fuse_relu)
         for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
             moving.assign(moving * self.momentum + batch * (1 - self.momentum))
@@ -56,7 +57,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
     def _implementation(self, inputs: Any, training: bool | None) -> Callable | None:
         """What computes a training step; None for Keras's own `call`."""
-        plain = self.axis == -1 and self.scale and self.center and not (self.renorm or self.synchronized)
+        plain = self.axis == -1 and self.center and not (self.renorm or self.synchronized)
         if not (training and self.trainable and plain):
             return None
         if should_compile(inputs):

@@ -12,6 +12,7 @@ from kapp.papers import hu
 
 if TYPE_CHECKING:
     import keras
+    import numpy as np
 
 __all__ = ["RESIDUAL", "build", "get_spec", "is_notation", "names"]
 
@@ -30,6 +31,7 @@ def build(
     mean: Sequence[float] = CIFAR10_MEAN,
     std: Sequence[float] = CIFAR10_STD,
     pooling_norm: float = math.inf,
+    patch_covariance: "np.ndarray | None" = None,
     code_variants: Sequence[str] = (),
     seed: int = 0,
 ) -> "keras.Model":
@@ -44,6 +46,8 @@ def build(
         std: standard deviation, likewise.
         pooling_norm: p of each pooling, at least 1 (equation 1 of Springenberg et al. 2014); infinity is max
             pooling.
+        patch_covariance: of the training images, by which airbench whitens them (`kapp.data.patches`); other
+            networks don't use it. None: as if the pixels were uncorrelated.
         code_variants: builds the network as in Hu 2018's code: relu_logits, corner, dropout, filters (see
             `kapp.models.code_variants`); only for the networks of that paper.
         seed: of the initial weights and of dropout.
@@ -73,7 +77,9 @@ def build(
         std=std,
         residual=spec.residual,
         batch_norm=spec.batch_norm,
+        airbench=spec.airbench,
         pooling_norm=pooling_norm,
+        patch_covariance=patch_covariance,
         seed=seed,
         name=spec.name if name in names() else "network",
     )

@@ -6,10 +6,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from keras import KerasTensor, layers
 
 from kapp.errors import ConfigError
 from kapp.models import blocks
+from kapp.models.airbench import add_airbench_layers
 from kapp.models.notation import (
     AveragePooling,
     Convolution,
@@ -41,7 +43,9 @@ def build_model(
     std: Sequence[float],
     residual: bool = False,
     batch_norm: bool = True,
+    airbench: bool = False,
     pooling_norm: float = math.inf,
+    patch_covariance: np.ndarray | None = None,
     seed: int = 0,
     name: str = "network",
 ) -> keras.Model:
@@ -51,10 +55,11 @@ def build_model(
 
     Args:
         specs: from `notation.parse`; ReLU follows each hidden convolution and fully connected layer.
-        image_shape, mean, std, pooling_norm, seed: as for `kapp.models.build`.
+        image_shape, mean, std, pooling_norm, patch_covariance, seed: as for `kapp.models.build`.
         residual: whether a skip connection is added to each pair of convolutions; where the number of
             filters changes, the map is halved.
         batch_norm: whether batch normalization precedes each ReLU; without it each layer has a bias.
+        airbench: whether the layers are those of `airbench.add_airbench_layers`, with GELU.
         name: of the model.
 
     Raises:
@@ -66,6 +71,9 @@ def build_model(
     x = layers.Normalization(mean=[float(each) for each in mean], variance=variance, name="normalise")(images)
     output = output_layer_index(specs)
     try:
+        if airbench:
+            logits = add_airbench_layers(x, specs, seeds, pooling_norm, patch_covariance)
+            return keras.Model(images, logits, name=name)
         add_layers = add_residual_layers if residual else add_hidden_layers
         x = add_layers(x, specs[:output], seeds, batch_norm, pooling_norm)
         logits = add_output_layers(x, specs[output:], seeds)

@@ -40,6 +40,55 @@ class HeNormal(keras.initializers.HeNormal):
         return ops.convert_to_tensor(truncated_normal(shape, std, self.seed), dtype=dtype)
 
 
+@saved_as_keras
+class VarianceScaling(keras.initializers.VarianceScaling):
+    """The uniform distribution of PyTorch's layers, between -1 and 1, divided by the root of the number of
+    inputs; the same values on every backend, saved as Keras's `VarianceScaling`.
+
+    Args:
+        seed: integer from 0.
+        identity: of a convolution with an odd kernel: the first filters copy one input channel each, filter i
+            channel i, as `torch.nn.init.dirac_` (Jordan 2024, section 3.3). It isn't saved.
+
+    Example:
+
+    >>> VarianceScaling(seed=0, identity=True)((1, 1, 2, 3))[0, 0, :, 0].tolist()
+    [1.0, 0.0]
+    """
+
+    def __init__(
+        self,
+        scale: float = 1 / 3,
+        mode: str = "fan_in",
+        distribution: str = "uniform",
+        seed: Any = None,
+        identity: bool = False,
+    ):
+        super().__init__(scale, mode, distribution, seed)
+        self.identity = identity
+
+    def __call__(self, shape: Sequence[int], dtype: Any = None) -> Any:
+        limit = math.sqrt(3 * self.scale / math.prod(shape[:-1]))
+        values = (limit * (2 * uniform(math.prod(shape), self.seed) - 1)).astype(np.float32).reshape(shape)
+        if self.identity:
+            height, width, inputs, filters = shape
+            count = min(inputs, filters)
+            values[..., :count] = 0
+            values[height // 2, width // 2, np.arange(count), np.arange(count)] = 1
+        return ops.convert_to_tensor(values, dtype=dtype)
+
+
+def uniform(count: int, seed: int) -> np.ndarray:
+    """Returns numbers between 0 and 1: float64 (count,).
+
+    Args:
+        count: how many.
+        seed: integer from 0.
+    """
+    words = np.random.Philox(np.random.SeedSequence([seed])).random_raw(-(-count // 2))
+    return (words.astype("<u8").view("<u4")[:count] + 0.5) / 2**32
+
+
 def truncated_normal(shape: Sequence[int], std: float, seed: int) -> np.ndarray:
     """Returns numbers of a normal distribution with mean 0, truncated at two standard deviations.
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from kapp.errors import ConfigError, unknown
 from kapp.models.notation import Convolution, LayerSpecs, Pooling, output_layer_index, parse
+from kapp.papers import jordan
 
 RESIDUAL = "res-"  # before a notation
 
@@ -20,6 +21,8 @@ class ModelSpec:
         reported_parameters: as the paper prints them.
         residual: whether a skip connection is added to each pair of convolutions.
         batch_norm: whether batch normalization precedes each ReLU.
+        airbench: whether it is that of Jordan 2024: its first convolution whitens 2x2 patches and is not
+            trained, GELU follows each convolution, a pooling of 2x2 pixels comes before batch normalization.
         paper: the paper whose hyperparameters are the default.
         printed_notation: as the paper prints it, if that isn't `notation`.
     """
@@ -31,6 +34,7 @@ class ModelSpec:
     reported_parameters: str
     residual: bool = False
     batch_norm: bool = True
+    airbench: bool = False
     paper: str = "Ratusznik et al."
     printed_notation: str = ""
 
@@ -106,7 +110,11 @@ def _springenberg(name: str, notation: str) -> ModelSpec:
     )
 
 
-SPECS = (*_RATUSZNIK, *(_springenberg(*row) for row in _SPRINGENBERG))
+_AIRBENCH = ModelSpec(
+    "airbench", "airbench94", "24c2x2v-64c-mp-64c-256c-mp-256c-256c-mp-256c-mp3x3-10fc",
+    "Jordan 2024, section 3.1 and its code", "1.97M", airbench=True, paper=jordan.NAME,
+)  # fmt: skip
+SPECS = (*_RATUSZNIK, *(_springenberg(*row) for row in _SPRINGENBERG), _AIRBENCH)
 _BY_NAME = {spec.name: spec for spec in SPECS}
 
 

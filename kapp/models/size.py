@@ -35,7 +35,7 @@ class Size:
     def training_bytes(self, batch_size: int, optimizer: str) -> int:
         """The least memory of a training: weights, gradients and the optimizer's state in float32, and the
         activations of a batch in bfloat16."""
-        copies = 2 + (1 if optimizer == "sgd" else 2)
+        copies = 2 + (1 if optimizer in ("sgd", "lion", "muon") else 2)
         return 4 * copies * self.parameters + 2 * batch_size * self.activations
 
 
@@ -62,6 +62,8 @@ def measure(
     output, block_filters = output_layer_index(specs), None
     parameters = activations = 0
     normalization = 4 if spec.batch_norm else 1  # parameters per channel; else a bias
+    if spec.airbench:
+        normalization = 3  # no scale
     for i, layer in enumerate(specs):
         is_hidden = i < output
         extra = normalization if is_hidden else 1
@@ -73,9 +75,11 @@ def measure(
                     if is_first and shape[2] != filters:
                         parameters += (shape[2] + extra) * filters
                     block_filters = filters
+                if spec.airbench and i == 0:  # each direction and its negative; a bias
+                    filters, extra = 2 * kernel_size**2 * shape[2], 1
                 parameters += (kernel_size**2 * shape[2] + extra) * filters
                 shape = (*_map_size(where, shape, layer, kernel_size, strides, padding), filters)
-                activations += (1 + is_hidden) * math.prod(shape)
+                activations += (1 if spec.airbench else 1 + is_hidden) * math.prod(shape)
             case Pooling(pool_size, strides, padded):
                 padding = None if padded and pool_size != strides else 0
                 shape = (*_map_size(where, shape, layer, pool_size, strides, padding), shape[2])
@@ -85,7 +89,7 @@ def measure(
             case GlobalAveragePooling():
                 shape = (1, 1, shape[2])
             case Dense(units):
-                parameters += (math.prod(shape) + extra) * units
+                parameters += (math.prod(shape) + (0 if spec.airbench else extra)) * units
                 shape = (1, 1, units)
                 activations += (1 + is_hidden) * units
     return Size(parameters, activations)

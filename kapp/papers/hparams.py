@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+WITH_WARMUP = ("cosine", "linear")  # schedules that may begin with a rise
+
 
 @dataclass(frozen=True)
 class HParams:
@@ -10,14 +12,18 @@ class HParams:
     Args:
         epochs: how often each training image is used.
         batch_size: images per step.
-        optimizer: adam, adamw or sgd.
+        optimizer: adam, adamw, lion, muon or sgd.
         learning_rate: the highest of the schedule.
-        momentum: of sgd; beta_1 of adam and adamw.
-        weight_decay: on kernels; an L2 penalty with sgd, decoupled with adam and adamw.
-        schedule: constant, cosine or multistep.
+        momentum: of sgd and muon; beta_1 of adam, adamw and lion.
+        weight_decay: on kernels; an L2 penalty with sgd, decoupled with the others.
+        schedule: constant, cosine, linear or multistep.
         milestones: of the multistep schedule, in epochs.
         rates: of the multistep schedule, one more than milestones; () for a tenth at each.
-        warmup_epochs: of the cosine schedule; fewer than epochs.
+        warmup_epochs: of the cosine and linear schedules; fewer than epochs.
+        nesterov: whether the momentum of sgd is Nesterov's.
+        bias_scaler: with sgd, multiplies the learning rate of batch normalization's shifts (beta).
+        label_smoothing: the part of a label that is divided among all classes, below 1.
+        ema: momentum of the averaged weights, per step, below 1; 0: none.
     """
 
     epochs: int
@@ -30,3 +36,7 @@ class HParams:
     milestones: tuple[int, ...] = ()
     rates: tuple[float, ...] = ()
     warmup_epochs: int = 0
+    nesterov: bool = False
+    bias_scaler: float = 1.0
+    label_smoothing: float = 0.0
+    ema: float = 0.0

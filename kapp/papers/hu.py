@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from kapp.papers.figure import PublishedFigure
 from kapp.papers.hparams import HParams
 
+NAME = "Hu 2018"
 EPOCHS = 350  # section 3.1
 TRAIN, VALIDATION, TEST = 49_000, 1_000, 10_000  # section 3.1
 CIFAR100_TRAIN = 5_000  # section 3.1: class1 and class2 of CIFAR-100, each

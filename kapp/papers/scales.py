@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from kapp.errors import unknown
 from kapp.papers import hu, ratusznik
-from kapp.papers.hparams import HParams
+from kapp.papers.hparams import WITH_WARMUP, HParams
 
 # What a training is for; a scale changes the epochs of each kind in its own way.
 Kind = Literal["student", "distilled", "teacher", "all_cnn", "scratch", "linear_probe", "fine_tuning"]
@@ -162,8 +162,10 @@ def get(name: str) -> Scale:
 
 
 def change(hparams: HParams, changes: Mapping[str, Any]) -> HParams:
-    """Returns `hparams` with other values, and without what their schedule doesn't have."""
+    """Returns `hparams` with other values, and without what their schedule or optimizer doesn't have."""
     changed = replace(hparams, **changes)
     if changed.schedule != "multistep":
         changed = replace(changed, milestones=(), rates=())
-    return changed if changed.schedule == "cosine" else replace(changed, warmup_epochs=0)
+    if changed.optimizer != "sgd":
+        changed = replace(changed, nesterov=False, bias_scaler=1.0)
+    return changed if changed.schedule in WITH_WARMUP else replace(changed, warmup_epochs=0)

@@ -234,7 +234,7 @@ class Config:
                 self._teacher_epochs(scale), of_teacher.teacher_width or width, of_teacher.teacher_seed
             ),
             hparams=config.hparams.resolved(paper),
-            augmentation=config.augmentation.resolved(ratusznik.CROP_PADDING),
+            augmentation=config.augmentation.resolved(),
             data=config.data,
             compute=config.compute,
             output=config.output,
@@ -437,6 +437,8 @@ def run(settings: Settings, stop_epoch: int | None = None) -> Run:
                 label_weight=settings.distillation.label_weight,
                 distill_weight=settings.distillation.distill_weight,
                 standardize_logits=settings.distillation.standardize_logits,
+                label_smoothing=hparams.label_smoothing,
+                ema=hparams.ema,
             )
             print(f"{settings.student}: {hparams.epochs} epochs from {' + '.join(names)}", flush=True)
             loop.train(

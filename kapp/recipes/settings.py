@@ -23,8 +23,8 @@ from kapp.errors import ConfigError
 from kapp.fileio import is_file
 from kapp.models.code_variants import REWRITES
 from kapp.models.size import measure
-from kapp.papers import hu, ratusznik, scales
-from kapp.papers.hparams import HParams
+from kapp.papers import hu, jordan, ratusznik, scales
+from kapp.papers.hparams import WITH_WARMUP, HParams
 from kapp.papers.scales import Kind, Scale
 
 if TYPE_CHECKING:
@@ -48,8 +48,9 @@ OptionalInts = Annotated[tuple[int, ...] | None, _optional("[INT [INT ...]]")]
 OptionalFloats = Annotated[tuple[float, ...] | None, _optional("[FLOAT [FLOAT ...]]")]
 ScaleName = scales.Name
 MAX_INT, MAX_FLOAT = 2**31 - 1, 1e37  # what int32 and float32 hold, with a margin
-Optimizer = Literal["adam", "adamw", "sgd"]
-Schedule = Literal["constant", "cosine", "multistep"]
+Optimizer = Literal["adam", "adamw", "lion", "muon", "sgd"]
+Schedule = Literal["constant", "cosine", "linear", "multistep"]
+FlipOrder = Literal["random", "alternating"]
 CodeVariant = Literal[
     "relu_logits", "corner", "dropout", "filters", "normalization",
     "schedule", "pytorch_sgd", "bias_decay", "batch", "last_epoch",
@@ -65,12 +66,21 @@ class HParamFlags:
     batch_size: OptionalInt = None
     learning_rate: OptionalFloat = None
     """The highest of the schedule."""
-    optimizer: Annotated[Optimizer | None, _optional("{adam,adamw,sgd}")] = None
+    optimizer: Annotated[Optimizer | None, _optional("{adam,adamw,lion,muon,sgd}")] = None
     momentum: OptionalFloat = None
-    """Of sgd; beta_1 of adam and adamw."""
+    """Of sgd and muon; beta_1 of adam, adamw and lion."""
+    nesterov: Annotated[bool | None, _optional("{True,False}")] = None
+    """With sgd: Nesterov's momentum."""
+    bias_scaler: OptionalFloat = None
+    """With sgd: multiplies the learning rate of batch normalization's shifts (Jordan 2024: 64)."""
     weight_decay: OptionalFloat = None
-    """On kernels: an L2 penalty in the gradient with sgd, decoupled with adam and adamw."""
-    schedule: Annotated[Schedule | None, _optional("{constant,cosine,multistep}")] = None
+    """On kernels: an L2 penalty in the gradient with sgd, decoupled with the other optimizers."""
+    label_smoothing: OptionalFloat = None
+    """Divide this part of each label among all classes, in the labels' cross-entropy."""
+    ema: OptionalFloat = None
+    """Momentum of the averaged weights, per gradient step, such as 0.99: they are validated, saved and tested
+    (0: none)."""
+    schedule: Annotated[Schedule | None, _optional("{constant,cosine,linear,multistep}")] = None
     milestones: OptionalInts = None
     """With the multistep schedule: epochs after which the rate falls to a tenth (default: 4/7, 5/7 and 6/7 of
     all, as 200, 250 and 300 of 350)."""
@@ -78,7 +88,7 @@ class HParamFlags:
     """With the multistep schedule: the rates themselves, one more than milestones; replaces
     --learning-rate."""
     warmup_epochs: OptionalInt = None
-    """With the cosine schedule: epochs in which the rate rises linearly before it falls, fewer than
+    """With the cosine and linear schedules: epochs in which the rate rises before it falls, fewer than
     --epochs. Trainings of another length, such as a teacher's, warm up for the same fraction of theirs."""
 
     def check(self) -> None:
@@ -88,10 +98,16 @@ class HParamFlags:
             ConfigError: with what was received and what is accepted.
         """
         check_min(self, 1, "epochs", "batch_size", "milestones")
-        check_min(self, 0, "momentum", "weight_decay", "warmup_epochs")
-        check_positive(self, "learning_rate", "rates")
+        check_min(self, 0, "momentum", "weight_decay", "warmup_epochs", "label_smoothing", "ema")
+        check_positive(self, "learning_rate", "rates", "bias_scaler")
         if self.momentum is not None and self.momentum >= 1:
             raise ConfigError(f"--momentum is {self.momentum}: it must be below 1, or the updates only grow.")
+        if self.label_smoothing is not None and self.label_smoothing >= 1:
+            raise ConfigError(
+                f"--label-smoothing is {self.label_smoothing}: it must be below 1, or the label is lost."
+            )
+        if self.ema is not None and self.ema >= 1:
+            raise ConfigError(f"--ema is {self.ema}: it must be below 1, or the average never changes.")
         if self.weight_decay == math.inf:
             raise ConfigError("--weight-decay is inf: it must be finite.")
         if self.rates and self.learning_rate not in (None, self.rates[0]):
@@ -101,7 +117,8 @@ class HParamFlags:
         """All hyperparameters: these flags, and `paper`'s where they are left open."""
         chosen = {name: value for name, value in asdict(self).items() if value is not None}
         schedule = chosen.get("schedule", paper.schedule)
-        defaults = asdict(scales.change(paper, {"schedule": schedule}))
+        optimizer = chosen.get("optimizer", paper.optimizer)
+        defaults = asdict(scales.change(paper, {"schedule": schedule, "optimizer": optimizer}))
         if schedule == "multistep":
             defaults["milestones"] = hu.milestones(chosen.get("epochs", paper.epochs))
         if self.rates:
@@ -116,8 +133,14 @@ def check_hparams(hparams: HParams) -> None:
         ConfigError: with what was received and what is accepted.
     """
     milestones, rates = hparams.milestones, hparams.rates
-    if hparams.warmup_epochs and hparams.schedule != "cosine":
-        raise ConfigError("--warmup-epochs goes with --schedule cosine.")
+    if hparams.nesterov and hparams.optimizer != "sgd":
+        raise ConfigError("--nesterov goes with --optimizer sgd.")
+    if hparams.nesterov and not hparams.momentum:
+        raise ConfigError("--nesterov needs a --momentum above 0.")
+    if hparams.bias_scaler != 1 and hparams.optimizer != "sgd":
+        raise ConfigError("--bias-scaler goes with --optimizer sgd.")
+    if hparams.warmup_epochs and hparams.schedule not in WITH_WARMUP:
+        raise ConfigError("--warmup-epochs goes with --schedule cosine or linear.")
     if hparams.warmup_epochs and hparams.warmup_epochs >= hparams.epochs:
         raise ConfigError(
             f"--warmup-epochs is {hparams.warmup_epochs}: it must be less than --epochs, {hparams.epochs}."
@@ -142,6 +165,9 @@ class AugmentationFlags:
     2018)."""
     flip: bool = True
     """Mirror half of the images."""
+    flip_order: Annotated[FlipOrder | None, _optional("{random,alternating}")] = None
+    """random: draw anew in each epoch which images are mirrored. alternating: mirror each image in every
+    other epoch (Jordan 2024; default: random, for airbench alternating)."""
     crop_scale: float = 1.0
     """Random square crops from this fraction of the image's area to all of it, resized to the whole image
     (1: off)."""
@@ -171,11 +197,18 @@ class AugmentationFlags:
             value = getattr(self, name)
             if not 0 <= value < math.inf:
                 raise ConfigError(f"{_flag(name)} is {value}: it must be 0 or more.")
+        if self.flip_order == "alternating" and not self.flip:
+            raise ConfigError("--flip-order goes with --flip.")
 
-    def resolved(self, crop_padding: int) -> Augmentation:
-        """The augmentation, with the paper's `crop_padding` where it is left open."""
-        padding = crop_padding if self.crop_padding is None else self.crop_padding
-        return data.Augmentation(**{**vars(self), "crop_padding": padding})
+    def resolved(self, model: str | None = None) -> Augmentation:
+        """The augmentation, with what the paper of `model` has where a setting is left open (default:
+        Ratusznik et al.)."""
+        paper = paper_of(model)
+        of_paper = {hu.NAME: hu.CROP_PADDING, jordan.NAME: jordan.CROP_PADDING}
+        order = jordan.FLIP_ORDER if paper == jordan.NAME and self.flip else "random"
+        defaults = {"crop_padding": of_paper.get(paper, ratusznik.CROP_PADDING), "flip_order": order}
+        chosen = {name: value for name, value in vars(self).items() if value is not None}
+        return data.Augmentation(**defaults | chosen)
 
 
 @dataclass(frozen=True)
@@ -289,6 +322,8 @@ class NetworkFlags:
             raise ConfigError(
                 f"--code-variants {' '.join(of_sgd)} goes with --optimizer sgd, not {hparams.optimizer}."
             )
+        if "pytorch_sgd" in self.code_variants and hparams.nesterov:
+            raise ConfigError("--code-variants pytorch_sgd has no Nesterov momentum: leave out --nesterov.")
         ordinary, variant = hu.hparams(1), hu.hparams(1, self.code_variants)
         for name in ("schedule", "learning_rate", "batch_size"):
             value, fixed = getattr(hparams, name), getattr(variant, name)
@@ -500,12 +535,12 @@ def default_hparams(
 ) -> HParams:
     """How `model` is trained on labels for `epochs` at `scale`; as those of Ratusznik et al. for a network of
     the user's own."""
-    return scale.hu_hparams(epochs, code_variants) if _is_of_hu(model) else scale.ratusznik_hparams(epochs)
-
-
-def paper_crop_padding(model: str | None) -> int:
-    """The padding, in pixels, of the crops with which its paper trains `model`."""
-    return hu.CROP_PADDING if _is_of_hu(model) else ratusznik.CROP_PADDING
+    match paper_of(model):
+        case hu.NAME:
+            return scale.hu_hparams(epochs, code_variants)
+        case jordan.NAME:
+            return jordan.hparams(epochs)
+    return scale.ratusznik_hparams(epochs)
 
 
 def default_epochs(scale: Scale, model: str, kind: Kind | None = None) -> int:
@@ -514,8 +549,10 @@ def default_epochs(scale: Scale, model: str, kind: Kind | None = None) -> int:
     Args:
         kind: of the training (default: that of the network).
     """
-    if _is_of_hu(model):
+    if paper_of(model) == hu.NAME:
         return scale.epochs(kind or "all_cnn", hu.EPOCHS)
+    if paper_of(model) == jordan.NAME:  # few, at each scale
+        return jordan.EPOCHS
     own: Kind = "teacher" if model in ratusznik.TEACHERS else "student"
     return scale.epochs(kind or own, ratusznik.epochs(model))
 
@@ -535,8 +572,9 @@ def for_epochs(hparams: HParams, epochs: int) -> HParams:
     )
 
 
-def _is_of_hu(model: str | None) -> bool:
-    return model is not None and models.get_spec(model).paper == "Hu 2018"
+def paper_of(model: str | None) -> str | None:
+    """The paper whose training is the default for `model`."""
+    return None if model is None else models.get_spec(model).paper
 
 
 def with_values(config: Config, values: Mapping[str, Any]) -> Config:

@@ -32,7 +32,6 @@ from kapp.recipes.settings import (
     check_training,
     default_epochs,
     default_hparams,
-    paper_crop_padding,
     with_defaults,
 )
 from kapp.records import RunConfig
@@ -90,7 +89,7 @@ class Config:
             dataset=config.dataset,
             seed=config.seed,
             hparams=config.hparams.resolved(paper),
-            augmentation=config.augmentation.resolved(paper_crop_padding(self.model)),
+            augmentation=config.augmentation.resolved(self.model),
             data=config.data,
             network=config.network.resolved(scale.width),
             compute=config.compute,
@@ -175,7 +174,9 @@ def run(settings: Settings, stop_epoch: int | None = None) -> Run:
                     hparams,
                     len(dataset.train) // hparams.batch_size,
                     settings.network.code_variants,
-                )
+                ),
+                label_smoothing=hparams.label_smoothing,
+                ema=hparams.ema,
             )
             print(
                 f"{settings.model}: {network.count_params():,} parameters, {hparams.epochs} epochs on labels",

@@ -43,7 +43,6 @@ from kapp.recipes.settings import (
     default_epochs,
     default_hparams,
     for_epochs,
-    paper_crop_padding,
     with_defaults,
 )
 from kapp.records import RunConfig, RunResult
@@ -215,7 +214,7 @@ class Config:
                 config.phases.finetune_learning_rate or hparams.learning_rate,
             ),
             hparams=hparams,
-            augmentation=config.augmentation.resolved(paper_crop_padding(model)),
+            augmentation=config.augmentation.resolved(model),
             data=config.data,
             network=config.network.resolved(width),
             compute=config.compute,
@@ -259,10 +258,10 @@ class Settings:
 
     @property
     def linear_probe(self) -> tuple[HParams, Augmentation]:
-        """How the linear probe is trained; its views are crops and flips alone."""
+        """How the linear probe is trained: on crops and flips alone, and without averaged weights."""
         hparams = for_epochs(self.hparams, self.phases.probe_epochs)
         return (
-            replace(hparams, learning_rate=self.phases.probe_learning_rate),
+            replace(hparams, learning_rate=self.phases.probe_learning_rate, ema=0.0),
             data.Augmentation(self.phases.probe_crop_padding, self.augmentation.flip),
         )
 
@@ -468,7 +467,9 @@ def train_phase(
             hparams,
             len(dataset.train) // hparams.batch_size,
             settings.network.code_variants,
-        )
+        ),
+        label_smoothing=hparams.label_smoothing,
+        ema=hparams.ema,
     )
     name, source = settings.model or settings.source_name, settings.source_name
     weights = sum(math.prod(variable.shape) for variable in learner.trainable_variables)

@@ -27,8 +27,9 @@ SUPERVISION = (
 # How it is trained. The device and the commit are where and when, not what.
 TRAINING = (
     "dataset data_sha256 train_images labeled unlabeled width epochs batch_size optimizer learning_rate "
-    "momentum weight_decay schedule milestones rates warmup_epochs crop_padding flip crop_scale hue "
-    "saturation brightness random_erasing mixup cutmix pooling_norm code_variants validation_images "
+    "momentum nesterov bias_scaler weight_decay label_smoothing ema schedule milestones rates warmup_epochs "
+    "crop_padding flip flip_order crop_scale hue saturation brightness "
+    "random_erasing mixup cutmix pooling_norm code_variants validation_images "
     "validate_every backend precision"
 ).split()
 EXPERIMENT = ["recipe", "model", *SUPERVISION, *TRAINING]  # runs that share these differ in the seed only

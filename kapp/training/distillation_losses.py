@@ -27,9 +27,14 @@ EPSILON = 1e-12  # added to a variance before its square root, whose gradient at
 FAR_BELOW = 1e30  # subtracted from a logit: its probability and its gradient become 0
 
 
-def cross_entropy(labels: Any, logits: Any) -> Any:
-    """-log softmax(logits)[label], in nats, for integer labels (n,) (Ratusznik et al., section 4.6)."""
-    return -_at(labels, ops.log_softmax(_float32(logits)))
+def cross_entropy(labels: Any, logits: Any, smoothing: float = 0.0) -> Any:
+    """-log softmax(logits)[label], in nats, for integer labels (n,) (Ratusznik et al., section 4.6).
+
+    With `smoothing`, that part of each label is divided among all classes (Szegedy et al. 2016, section 7).
+    """
+    log_p = ops.log_softmax(_float32(logits))
+    loss = -_at(labels, log_p)
+    return (1 - smoothing) * loss - smoothing * ops.mean(log_p, axis=-1) if smoothing else loss
 
 
 def prob_mse(labels: Any, teacher_logits: Any, student_logits: Any) -> Any:

@@ -11,6 +11,7 @@ from kapp.data.augmentation import augment_batch, label_share
 from kapp.data.sampling import Augmentation
 from kapp.distributed import replicate, shard_batch
 from kapp.errors import ConfigError
+from kapp.models.copies import averaged_copy
 from kapp.models.float32 import float32_copy, is_float32
 from kapp.training import memory
 from kapp.training.backends import backend
@@ -60,6 +61,7 @@ class Learner(keras.Model):
         super().__init__(name=f"{model.name}_learner")
         self.network = model
         self.augmentation = augmentation or Augmentation()
+        self.averaged: keras.Model | None = None
         self.images = self.labels = None
         self.lacks_labels = dataset is not None and dataset.labeled_images < len(dataset.train)
         self.streamed = dataset is not None and dataset.streamed
@@ -76,16 +78,32 @@ class Learner(keras.Model):
         self.built = True
 
     def compile(
-        self, optimizer: Any = "adam", *, run_eagerly: bool = False, jit_compile: bool | str = "auto"
+        self,
+        optimizer: Any = "adam",
+        *,
+        label_smoothing: float = 0.0,
+        ema: float = 0.0,
+        run_eagerly: bool = False,
+        jit_compile: bool | str = "auto",
     ) -> None:
         """Configure the training; its loss and metrics are the Learner's own.
 
         Args:
+            label_smoothing: the part of a label that is divided among all classes, from 0, below 1.
+            ema: momentum of the averaged weights, from 0, below 1. Above 0 a second network, `averaged`, has
+                the exponential moving average of all weights of `network` over the steps, the statistics of
+                batch normalization included. It is what `evaluate`, `predict` and a call without training
+                use. In the first steps the momentum is lower: at most (1 + t) / (10 + t) at step t.
             optimizer, run_eagerly, jit_compile: as for `keras.Model.compile`.
 
         Raises:
-            ConfigError: the optimizer scales the loss.
+            ConfigError: the optimizer scales the loss, or a number is out of range.
         """
+        for name, value in (("label_smoothing", label_smoothing), ("ema", ema)):
+            if not 0 <= value < 1:
+                raise ConfigError(f"{name} is {value}: it must be from 0, and below 1.")
+        self.label_smoothing, self.ema = label_smoothing, ema
+        self.averaged = averaged_copy(self.network) if ema else None
         memory.keep_freed_memory()
         optimizer = keras.optimizers.get(optimizer)
         if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
@@ -111,7 +129,25 @@ class Learner(keras.Model):
 
     def forward_pass(self, inputs: Any, training: bool) -> Any:
         """Logits (n, classes)."""
-        return self.network(inputs, training=training)
+        network = self.network if training else self.scored_network
+        return network(inputs, training=training)
+
+    @property
+    def scored_network(self) -> keras.Model:
+        """What is validated, saved and tested: `network`, or `averaged` where there is one."""
+        return self.network if self.averaged is None else self.averaged
+
+    def update_average(self) -> None:
+        """Updates `averaged`, where there is one, after a step."""
+        if self.averaged is None:
+            return
+        steps = ops.cast(self.optimizer.iterations, "float32")
+        part = 1 - ops.minimum(self.ema, (1 + steps) / (10 + steps))
+        for average, weight in zip(self.averaged.weights, self.network.weights):
+            if keras.backend.is_float_dtype(weight.dtype):
+                average.assign(average + ops.cast(part, weight.dtype) * (weight - average))
+            else:
+                average.assign(weight)
 
     def is_index_batch(self, x: Any) -> bool:
         return self.labels is not None and isinstance(x, dict)
@@ -157,8 +193,9 @@ class Learner(keras.Model):
 
     def _cross_entropy(self, labels: Any, logits: Any) -> Any:
         if not self.lacks_labels:
-            return cross_entropy(labels, logits)
-        return ops.where(labels >= 0, cross_entropy(ops.maximum(labels, 0), logits), 0.0)
+            return cross_entropy(labels, logits, self.label_smoothing)
+        loss = cross_entropy(ops.maximum(labels, 0), logits, self.label_smoothing)
+        return ops.where(labels >= 0, loss, 0.0)
 
     def batch_loss(self, batch: Batch, training: bool) -> Any:
         """The mean loss of the samples plus the network's own losses (regularizers, `add_loss`), a scalar;
@@ -182,11 +219,11 @@ class Learner(keras.Model):
         self.accuracy.update_state(batch.labels, logits, sample_weight=weight)
 
     def in_float32(self) -> "Learner":
-        """A Learner to predict with in float32: of a copy of the network, on the same images. This one where
-        the network computes in float32 already."""
+        """A Learner to predict with in float32: of a copy of the scored network, on the same images. This one
+        where the network computes in float32 already."""
         if is_float32(self.network):
             return self
-        copy = Learner(float32_copy(self.network), augmentation=self.augmentation)
+        copy = Learner(float32_copy(self.scored_network), augmentation=self.augmentation)
         copy.images, copy.labels, copy.streamed = self.images, self.labels, self.streamed
         copy.compile()
         return copy

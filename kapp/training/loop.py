@@ -195,7 +195,7 @@ def score_and_save(
     best = rows[-1]
     if has_validation and not keep_last:
         best = max(rows, key=lambda row: row["val_accuracy"])
-    load_best(learner.network, run)
+    load_best(learner.scored_network, run)
     scored = learner.in_float32()
     test, validation = predict(scored, dataset.test), predict(scored, dataset.validation)
     labels, classes = dataset.test.labels, dataset.classes

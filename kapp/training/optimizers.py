@@ -11,8 +11,9 @@ from kapp.errors import unknown
 from kapp.keras_internals import adam_moments, optimized_variables, optimizer_class, sgd_momentum
 from kapp.papers.hparams import HParams
 
-NAMES = ("adam", "adamw", "sgd")
+NAMES = ("adam", "adamw", "lion", "muon", "sgd")
 NO_WEIGHT_DECAY = ("bias", "gamma", "beta")
+OUTPUT_LAYER = "logits"  # its name in kapp's networks, and in those with a new head
 
 
 class SGD(optimizer_class("SGD")):  # type: ignore[misc]
@@ -32,6 +33,8 @@ class SGD(optimizer_class("SGD")):  # type: ignore[misc]
         reset_momentum_every: steps after which the momentum is set to 0. None: never.
         pytorch_momentum: PyTorch's form.
         decay_biases: the penalty is of all weights, as `torch.optim.SGD` has it for all parameters.
+        bias_scaler: multiplies the rate of the shifts of batch normalization (beta).
+        settings: as for `keras.optimizers.SGD`, such as nesterov, of Caffe's form.
     """
 
     def __init__(
@@ -42,11 +45,12 @@ class SGD(optimizer_class("SGD")):  # type: ignore[misc]
         reset_momentum_every: int | None = None,
         pytorch_momentum: bool = False,
         decay_biases: bool = False,
+        bias_scaler: float = 1.0,
         **settings: Any,
     ):
         super().__init__(learning_rate, momentum, **settings)
         self.l2, self.reset_momentum_every = l2, reset_momentum_every
-        self.pytorch_momentum = pytorch_momentum
+        self.pytorch_momentum, self.bias_scaler = pytorch_momentum, bias_scaler
         self.not_decayed = () if decay_biases else NO_WEIGHT_DECAY
 
     def apply(self, grads: Sequence[Any], trainable_variables: Sequence[Any] | None = None) -> None:
@@ -56,6 +60,11 @@ class SGD(optimizer_class("SGD")):  # type: ignore[misc]
                 gradient
                 if gradient is None or variable.name in self.not_decayed
                 else gradient + self.l2 * ops.cast(variable, gradient.dtype)
+                for gradient, variable in zip(grads, variables)
+            ]
+        if self.bias_scaler != 1:  # the update is linear in the gradient
+            grads = [
+                gradient * self.bias_scaler if gradient is not None and variable.name == "beta" else gradient
                 for gradient, variable in zip(grads, variables)
             ]
         if self.reset_momentum_every and self.momentum:
@@ -113,12 +122,37 @@ class Adam(optimizer_class("Adam")):  # type: ignore[misc]
         )
 
 
-def build(hparams: HParams, steps_per_epoch: int, code_variants: Sequence[str] = ()) -> keras.Optimizer:
-    """A new optimizer: adam (Ratusznik et al., section 4), adamw or sgd.
+class Muon(optimizer_class("Muon")):  # type: ignore[misc]
+    """Keras's Muon (Jordan et al. 2024), also of the kernels of convolutions, which Keras leaves to AdamW:
+    here they are matrices (height x width x inputs, filters). AdamW updates the output layer, the biases and
+    what belongs to batch normalization, with the same rate.
 
     Args:
-        hparams: its momentum is the beta_1 of adam and adamw. Its weight decay, on kernels only, is an L2
-            penalty with sgd, and decoupled with adam and adamw (Loshchilov & Hutter 2019).
+        settings: as for `keras.optimizers.Muon`.
+    """
+
+    def __init__(self, learning_rate: Any = 0.001, **settings: Any):
+        super().__init__(learning_rate, exclude_layers=[OUTPUT_LAYER], **settings)
+
+    def _should_use_adamw(self, variable: Any) -> bool:
+        if len(variable.shape) != 4:
+            return super()._should_use_adamw(variable)
+        return OUTPUT_LAYER in variable.path
+
+    def zeropower_via_newtonschulz5(self, x: Any, steps: int) -> Any:
+        matrix = super().zeropower_via_newtonschulz5(ops.reshape(x, (-1, x.shape[-1])), steps)
+        return ops.reshape(matrix, x.shape)
+
+    def lr_adjust(self, x: Any) -> Any:
+        return ops.reshape(super().lr_adjust(ops.reshape(x, (-1, x.shape[-1]))), x.shape)
+
+
+def build(hparams: HParams, steps_per_epoch: int, code_variants: Sequence[str] = ()) -> keras.Optimizer:
+    """A new optimizer: adam (Ratusznik et al., section 4), adamw, lion, muon or sgd.
+
+    Args:
+        hparams: its momentum is the beta_1 of adam, adamw and lion (Chen et al. 2023). Its weight decay, on
+            kernels only, is an L2 penalty with sgd, and decoupled with the others (Loshchilov & Hutter 2019).
         steps_per_epoch: the unit of the schedule is the epoch.
         code_variants: of Hu 2018's code (`kapp.papers.hu`). For sgd: schedule starts each epoch without
             momentum, pytorch_sgd has PyTorch's momentum, bias_decay decays biases as well.
@@ -135,22 +169,55 @@ def build(hparams: HParams, steps_per_epoch: int, code_variants: Sequence[str] =
             reset_momentum_every=steps_per_epoch if "schedule" in code_variants else None,
             pytorch_momentum="pytorch_sgd" in code_variants,
             decay_biases="bias_decay" in code_variants,
+            bias_scaler=hparams.bias_scaler,
+            nesterov=hparams.nesterov,
         )
-    if hparams.optimizer not in NAMES:
-        raise unknown("optimizer", hparams.optimizer, NAMES)
-    # Keras decouples Adam's decay, too: its AdamW is its Adam by another name.
-    optimizer = Adam(learning_rate, beta_1=hparams.momentum, weight_decay=hparams.weight_decay or None)
-    if hparams.weight_decay:
+    weight_decay = hparams.weight_decay or None
+    match hparams.optimizer:
+        case "adam" | "adamw":  # Keras decouples Adam's decay, too: its AdamW is its Adam by another name
+            optimizer = Adam(learning_rate, beta_1=hparams.momentum, weight_decay=weight_decay)
+        case "lion":
+            optimizer = keras.optimizers.Lion(
+                learning_rate, beta_1=hparams.momentum, weight_decay=weight_decay
+            )
+        case "muon":
+            optimizer = Muon(
+                learning_rate,
+                momentum=hparams.momentum,
+                weight_decay=weight_decay,
+                adam_weight_decay=weight_decay,
+            )
+        case _:
+            raise unknown("optimizer", hparams.optimizer, NAMES)
+    if weight_decay:
         optimizer.exclude_from_weight_decay(var_names=list(NO_WEIGHT_DECAY))
     return optimizer
+
+
+class Linear(keras.optimizers.schedules.LearningRateSchedule):
+    """A linear rise from 0 in the first `warmup` steps, then a linear fall to 0 at `steps`."""
+
+    def __init__(self, learning_rate: float, steps: int, warmup: int):
+        self.learning_rate, self.steps, self.warmup = learning_rate, steps, warmup
+
+    def __call__(self, step: Any) -> Any:
+        step = ops.cast(step, "float32")
+        fall = (self.steps - step) / (self.steps - self.warmup)
+        rise = step / self.warmup if self.warmup else fall
+        return self.learning_rate * ops.maximum(ops.minimum(rise, fall), 0.0)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"learning_rate": self.learning_rate, "steps": self.steps, "warmup": self.warmup}
 
 
 def _learning_rate(hparams: HParams, steps_per_epoch: int) -> Any:
     """A number, or a `keras.optimizers.schedules.LearningRateSchedule`."""
     schedules = keras.optimizers.schedules
+    steps, warmup = hparams.epochs * steps_per_epoch, hparams.warmup_epochs * steps_per_epoch
     match hparams.schedule:
+        case "linear":
+            return Linear(hparams.learning_rate, steps, warmup)
         case "cosine":  # down to 0, after a linear rise
-            steps, warmup = hparams.epochs * steps_per_epoch, hparams.warmup_epochs * steps_per_epoch
             if not warmup:
                 return schedules.CosineDecay(hparams.learning_rate, steps)
             return schedules.CosineDecay(

@@ -7,7 +7,8 @@ import keras
 from keras import ops
 
 from kapp.errors import ConfigError
-from kapp.keras_internals import flatten_layers, is_softmax, nodes, producer
+from kapp.keras_internals import is_softmax, nodes, producer
+from kapp.models.copies import copy_network
 from kapp.models.keras_file import check_classifier, outputs_probabilities
 
 # Smaller probabilities are raised to it before their logarithm is taken, where a softmax can't be removed.
@@ -138,10 +139,6 @@ def _before_softmax(output: keras.KerasTensor) -> keras.KerasTensor | None:
 def frozen_copy(teacher: keras.Model) -> keras.Model:
     """A copy that no optimizer changes, so that the caller's own model is neither frozen nor kept in
     memory."""
-    copy = keras.models.clone_model(teacher)
-    copy.set_weights(teacher.get_weights())
-    for layer in flatten_layers(copy):
-        if hasattr(layer, "finalize_state"):  # an adapted Normalization derives its constants here
-            layer.finalize_state()
+    copy = copy_network(teacher)
     copy.trainable = False
     return copy

@@ -22,6 +22,8 @@ def compile_step(
 
         gradients, (non_trainable, metrics, logs) = jax.grad(loss, has_aux=True)(trainable)
         trainable, optimizer = learner.optimizer.stateless_apply(optimizer, gradients, trainable)
+        if learner.averaged is not None:
+            non_trainable = _updated_average(learner, trainable, non_trainable, optimizer)
         return logs, (trainable, non_trainable, optimizer, metrics)
 
     return train_step, jit_compile
@@ -35,6 +37,15 @@ def test_step(learner: Any, state: tuple, data: Any) -> tuple[dict, tuple]:
 def assign(learner: Any, variable: keras.Variable, value: Any) -> None:
     learner.jax_state_sync()  # between two steps of `fit` the variables don't have their values
     variable.assign(value)
+
+
+def _updated_average(learner: Any, *state: tuple) -> tuple:
+    """The values of the variables that aren't trained, with the new average."""
+    variables = learner.trainable_variables, learner.non_trainable_variables, learner.optimizer.variables
+    mapping = [pair for group in zip(variables, state) for pair in zip(*group)]
+    with keras.StatelessScope(state_mapping=mapping) as scope:
+        learner.update_average()
+    return tuple(scope.get_current_value(variable) for variable in variables[1])
 
 
 def _stateless_loss(learner: Any, state: tuple, data: Any, training: bool) -> tuple[Any, tuple]:

@@ -31,6 +31,7 @@ def compile_step(
 
     def apply(gradients: list) -> None:
         learner.optimizer.apply(gradients, learner.trainable_variables)
+        learner.update_average()
 
     def update(batch: Any) -> None:
         with tf.GradientTape() as tape:

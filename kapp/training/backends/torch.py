@@ -22,6 +22,7 @@ def compile_step(
         variables = learner.trainable_variables
         with torch.no_grad():
             learner.optimizer.apply([variable.value.grad for variable in variables], variables)
+            learner.update_average()
         return learner.get_metrics_result()
 
     return train_step, jit_compile
