@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from keras import KerasTensor, layers
 
+from kapp.layers.activation import Activation
 from kapp.layers.batch_normalization import BatchNormalization
 from kapp.layers.convolution import Conv2D
 from kapp.models import blocks
@@ -83,4 +84,4 @@ def batch_norm(x: KerasTensor, name: str) -> KerasTensor:
 
 def gelu(x: KerasTensor, name: str) -> KerasTensor:
     """GELU of the layer called `name` (Hendrycks & Gimpel 2016)."""
-    return layers.Activation("gelu", name=f"{name}_gelu")(x)
+    return Activation("gelu", name=f"{name}_gelu")(x)
