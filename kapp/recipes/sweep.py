@@ -41,9 +41,9 @@ SEARCHED = {
 }
 VIEWS = "crop_scale hue saturation brightness random_erasing mixup cutmix".split()
 SEARCHED_BY_NAME = {
-    "train": ["layers", "widths", *VIEWS],
-    "distill": ["distill_weight", "layers", "widths", *VIEWS],
-    "transfer": VIEWS,
+    "train": ["layers", "widths", "label_smoothing", "ema", *VIEWS],
+    "distill": ["distill_weight", "layers", "widths", "label_smoothing", "ema", *VIEWS],
+    "transfer": ["label_smoothing", "ema", *VIEWS],
 }
 OptionalStrs = Annotated[
     tuple[str, ...] | None, tyro.conf.arg(metavar="[STR [STR ...]]", help_behavior_hint="")
@@ -61,8 +61,8 @@ class SweepSettings:
     search: OptionalStrs = None
     """What to search, of learning_rate, momentum, weight_decay, dropout, label_weight, distill_weight,
     temperature, layers, widths, probe_learning_rate, finetune_learning_rate, crop_scale, hue, saturation,
-    brightness, random_erasing, mixup, cutmix (default: what the recipe and its network have of the first six,
-    the temperature and the last two rates, and not what a flag fixes)."""
+    brightness, random_erasing, mixup, cutmix, label_smoothing, ema (default: what the recipe and its network
+    have of the first six, the temperature and the last two rates, and not what a flag fixes)."""
     search_range: tuple[str, ...] = ()
     """Ranges other than the usual ones, such as learning_rate=1e-4:1e-1 (docs/sweeps.md)."""
     budget: OptionalStr = None

@@ -30,6 +30,8 @@ RANGES = {
     "random_erasing": SearchRange("random_erasing", 0.0, 0.5),
     "mixup": SearchRange("mixup", 0.0, 1.0),
     "cutmix": SearchRange("cutmix", 0.0, 1.0),
+    "label_smoothing": SearchRange("label_smoothing", 0.0, 0.3),
+    "ema": SearchRange("ema", 0.9, 0.999),
 }
 SGD_LEARNING_RATE = SearchRange("learning_rate", 1e-3, 3e-1, log=True)
 LIMITS = {
@@ -37,6 +39,7 @@ LIMITS = {
     "dropout": (0.0, 0.99),
     "label_weight": (0.0, 1.0),
     "layers": (1, 20),
+    **dict.fromkeys(("label_smoothing", "ema"), (0.0, 0.9999)),
     "crop_scale": (0.01, 1.0),
     "hue": (0.0, 0.5),
     **dict.fromkeys(("saturation", "brightness", "random_erasing"), (0.0, 1.0)),

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 
+import keras
 import numpy as np
 import pytest
 
@@ -14,7 +15,7 @@ from kapp.callbacks import ResumeCheckpoint
 from kapp.data import Augmentation
 from kapp.errors import KappError
 from kapp.run_folder import Run
-from kapp.training import Learner, loop
+from kapp.training import Learner, loop, optimizers
 from tests.helpers import untimed_metrics, weight_bytes
 from tests.training.helpers import equal_arrays, hparams, new_run, small_network, state_of
 
@@ -67,6 +68,39 @@ def train(run: Run, dataset, stop_epoch: int | None = None) -> list[np.ndarray]:
 @pytest.fixture(scope="module")
 def dataset(tiny_npz):
     return data.load(f"npz:{tiny_npz}")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"optimizer": "sgd", "momentum": 0.85, "nesterov": True, "bias_scaler": 8.0, "schedule": "linear"},
+        {"optimizer": "muon"},
+        {"optimizer": "lion"},
+    ],
+    ids=lambda settings: settings["optimizer"],
+)
+def test_averaged_weights_and_every_optimizer_resume_exactly(dataset, tmp_path, settings):
+    """The file has the averaged weights; the training goes on from the others."""
+    how = hparams(epochs=3, learning_rate=0.01, ema=0.9, label_smoothing=0.1, **settings)
+
+    def train(run: Run, stop_epoch: int | None = None) -> Learner:
+        learner = Learner(small_network(), dataset, Augmentation(1, flip_order="alternating"))
+        learner.compile(optimizers.build(how, 8), ema=how.ema, label_smoothing=how.label_smoothing)
+        loop.fit(learner, dataset, run, how, seed=0, stop_epoch=stop_epoch, keep_last=True)
+        return learner
+
+    whole, stopped = new_run(tmp_path / "whole"), new_run(tmp_path / "stopped")
+    expected = train(whole)
+    train(stopped, stop_epoch=2)
+    resumed = train(stopped)
+    assert equal_arrays(resumed.network.get_weights(), expected.network.get_weights())
+    assert equal_arrays(resumed.averaged.get_weights(), expected.averaged.get_weights())
+    assert untimed_metrics(stopped) == untimed_metrics(whole)
+    assert weight_bytes(stopped) == weight_bytes(whole)
+    saved = keras.models.load_model(stopped.model_file)
+    assert equal_arrays(saved.get_weights(), expected.averaged.get_weights())
+    assert not equal_arrays(saved.get_weights(), expected.network.get_weights())
+    assert all(layer.trainable for layer in saved.layers)
 
 
 @pytest.fixture(scope="module")

@@ -34,6 +34,30 @@ def test_the_plan_never_changes():
     assert view.tolist() == [43, 72, 138, 93, 138, 10, 40, 117]
 
 
+def test_alternating_flips_mirror_every_image_in_every_other_epoch():
+    random, alternating = Augmentation(2), Augmentation(2, flip_order="alternating")
+    flips = np.zeros((6, 1000), int)
+    for epoch in range(6):
+        drawn, plan = (epoch_plan(5, epoch, 1000, each) for each in (random, alternating))
+        assert (plan.order == drawn.order).all()
+        crops = [np.stack(alternating.decode(each.view)[1:]) for each in (drawn, plan)]
+        assert (crops[0] == crops[1]).all()
+        flips[epoch, plan.order] = plan.view // 25
+    assert (flips[1:] == 1 - flips[:-1]).all()
+    assert abs(flips[0].mean() - 0.5) < 0.07  # four standard deviations
+    other = epoch_plan(6, 0, 1000, alternating)
+    assert (flips[0, other.order] != other.view // 25).mean() > 0.4  # another seed begins otherwise
+    unchanged = Augmentation(2, flip=False, flip_order="alternating")
+    assert epoch_plan(5, 1, 1000, unchanged).view.max() < 25
+
+
+def test_the_flip_order_is_no_property_of_a_view():
+    """So cached teacher logits are shared."""
+    one, other = Augmentation(), Augmentation(flip_order="alternating")
+    assert one.settings == other.settings
+    assert other.repeats
+
+
 def test_all_162_views_are_about_equally_frequent():
     counts = np.bincount(epoch_plan(0, 0, 162_000, Augmentation()).view, minlength=162)
     assert len(counts) == 162

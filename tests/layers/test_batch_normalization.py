@@ -14,7 +14,8 @@ SETTINGS = {"momentum": 0.9, "epsilon": 1e-5}
 def build(layer: keras.layers.BatchNormalization, channels: int = 7) -> keras.layers.Layer:
     if not layer.built:
         layer.build((None, channels))
-    layer.gamma.assign(np.linspace(-0.5, 1.5, channels))
+    if layer.scale:
+        layer.gamma.assign(np.linspace(-0.5, 1.5, channels))
     layer.beta.assign(np.linspace(-1, 1, channels))
     return layer
 
@@ -63,6 +64,17 @@ def test_outputs_gradients_and_statistics_are_those_of_keras(shape, policy, min_
     tolerance = 1e-3 if policy == "float32" else 0.02
     for one, other in zip(ours, expected, strict=True):
         np.testing.assert_allclose(one, other, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("min_size", [0, compiled_ops.MIN_SIZE])
+def test_without_a_scale_it_is_that_of_keras(min_size, monkeypatch):
+    monkeypatch.setattr(compiled_ops, "MIN_SIZE", min_size)
+    x, target = random_inputs((16, 6, 5, 7)), random_inputs((16, 6, 5, 7), mean=1.0)
+    settings = {"momentum": 0.6, "epsilon": 1e-12, "scale": False}
+    ours = outputs_and_state([BatchNormalization(**settings)], x, target)
+    expected = outputs_and_state([keras.layers.BatchNormalization(**settings)], x, target)
+    for one, other in zip(ours, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.skipif(ON_JAX, reason="its compiler fuses ReLU")

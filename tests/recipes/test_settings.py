@@ -11,7 +11,7 @@ import pytest
 
 from kapp import cli, data
 from kapp.errors import ConfigError
-from kapp.papers import hu, ratusznik
+from kapp.papers import hu, jordan, ratusznik
 from kapp.recipes import distill, train, transfer
 from kapp.recipes.settings import CodeVariant
 from kapp.run_folder import Run, default_folder
@@ -35,6 +35,38 @@ def test_a_network_is_trained_as_its_paper_does():
     assert linear_3.hparams == ratusznik.hparams(75)
     assert linear_3.augmentation.count == 162
     assert resolve(distill, "--student all_cnn_c").hparams == ratusznik.hparams(300)
+
+
+def test_airbench_is_trained_as_its_paper_does():
+    """The published numbers are for a sum over 1,024 images, whose gradient Nesterov's momentum multiplies by
+    1 + 1 / (1 - 0.85)."""
+    settings = resolve(train, "--model airbench --batch-size 1024 --epochs 10")
+    hparams = settings.hparams
+    assert jordan.hparams(10).learning_rate * 4 == pytest.approx(11.5 / (1 + 1 / 0.15), abs=1e-3)
+    assert hparams.weight_decay == pytest.approx(0.0153 / 11.5, rel=3e-3)
+    assert (hparams.optimizer, hparams.momentum, hparams.nesterov) == ("sgd", 0.85, True)
+    assert (hparams.schedule, hparams.warmup_epochs) == ("linear", 2)
+    assert (settings.augmentation.crop_padding, settings.augmentation.flip_order) == (2, "alternating")
+    assert resolve(train, "--model airbench --no-flip").augmentation.flip_order == "random"
+    other = resolve(train, "--model airbench --optimizer muon --learning-rate 0.01 --ema 0").hparams
+    assert (other.nesterov, other.bias_scaler, other.ema, other.label_smoothing) == (False, 1.0, 0.0, 0.2)
+    assert not resolve(train, "--model airbench --nesterov False").hparams.nesterov
+    assert resolve(train, "--model linear_3").augmentation.flip_order == "random"
+
+
+def test_the_config_of_airbench_repeats_it(tmp_path):
+    flags = "--model airbench --nesterov False --flip-order random --label-smoothing 0.1"
+    settings = resolve(train, flags)
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(cli.as_json(settings)))
+    assert resolve(train, f"--config {file}") == settings
+
+
+def test_a_linear_probe_has_no_averaged_weights():
+    settings = resolve(transfer, "--ema 0.9 --label-smoothing 0.1")
+    assert settings.linear_probe[0].ema == 0
+    assert settings.fine_tuning[0].ema == settings.scratch_settings().hparams.ema == 0.9
+    assert settings.linear_probe[0].label_smoothing == 0.1
 
 
 def test_the_rate_falls_at_the_same_fractions_of_fewer_epochs():

@@ -53,6 +53,70 @@ def test_sample_weights_scale_the_loss():
     assert score[0] != pytest.approx(cross_entropy(network), rel=1e-2)
 
 
+def test_label_smoothing_divides_a_part_of_each_label_among_all_classes():
+    network = small_network()
+    logits = predict(network)
+    log_p = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    targets = 0.7 * np.eye(3)[LABELS] + 0.3 / 3
+    score = compiled(network, label_smoothing=0.3).evaluate(IMAGES, LABELS, batch_size=30, verbose=0)
+    assert score[0] == pytest.approx(-(targets * log_p).sum(axis=1).mean(), rel=1e-4)
+    assert score[0] != pytest.approx(cross_entropy(network), rel=1e-3)
+
+
+class Weights(keras.callbacks.Callback):
+    """The network's weights after each step."""
+
+    def on_train_begin(self, logs=None):
+        self.steps = []
+
+    def on_train_batch_end(self, batch, logs=None):
+        if keras.backend.backend() == "jax":
+            self.model.jax_state_sync()
+        self.steps.append([to_numpy(weight).copy() for weight in self.model.network.weights])
+
+
+def test_averaged_weights_are_the_moving_average_of_all_weights():
+    """The statistics of batch normalization included. Their momentum is at most (1 + t) / (10 + t)."""
+    network = small_network()
+    learner, weights = compiled(network, keras.optimizers.SGD(0.1), ema=0.3), Weights()
+    expected = [to_numpy(weight).astype(float) for weight in network.weights]
+    learner.fit(IMAGES, LABELS, batch_size=5, epochs=2, verbose=0, callbacks=[weights])
+    assert len(weights.steps) == 12
+    for step, values in enumerate(weights.steps, start=1):
+        momentum = min(0.3, (1 + step) / (10 + step))
+        expected = [momentum * a + (1 - momentum) * value for a, value in zip(expected, values)]
+    names = [weight.name for weight in network.weights]
+    assert "moving_variance" in names
+    for name, average, value, wanted in zip(
+        names, learner.averaged.weights, weights.steps[-1], expected, strict=True
+    ):
+        np.testing.assert_allclose(to_numpy(average), wanted, rtol=1e-4, atol=1e-5, err_msg=name)
+        assert np.abs(to_numpy(average) - value).max() > 1e-5, name
+
+
+def test_averaged_weights_are_scored_and_do_not_change_the_training():
+    one, other = small_network(seed=1), small_network(seed=1)
+    plain, averaged = (
+        compiled(one, keras.optimizers.SGD(0.1)),
+        compiled(other, keras.optimizers.SGD(0.1), ema=0.9),
+    )
+    for learner in (plain, averaged):
+        learner.fit(IMAGES, LABELS, batch_size=10, epochs=2, verbose=0, shuffle=False)
+    np.testing.assert_allclose(predict(other), predict(one), atol=1e-5)
+    logits = averaged.predict(IMAGES, verbose=0)
+    np.testing.assert_allclose(logits, predict(averaged.averaged), atol=1e-5)
+    assert np.abs(logits - predict(other)).max() > 1e-3
+    score = averaged.evaluate(IMAGES, LABELS, batch_size=30, verbose=0)
+    assert score[0] == pytest.approx(cross_entropy(averaged.averaged), rel=1e-4)
+    assert [v.path for v in averaged.trainable_variables] == [v.path for v in plain.trainable_variables]
+
+
+@pytest.mark.parametrize("settings", [{"ema": 1.0}, {"ema": -0.1}, {"label_smoothing": 1.0}])
+def test_a_number_out_of_range_is_refused(settings):
+    with pytest.raises(ConfigError, match="it must be from 0, and below 1"):
+        compiled(small_network(), **settings)
+
+
 def test_samples_of_weight_0_change_no_weight():
     network = models.build("8fc-3fc", 3, image_shape=(8, 8, 3))
     before = [to_numpy(weight) for weight in network.trainable_weights]

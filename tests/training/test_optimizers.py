@@ -34,6 +34,14 @@ def test_cosine_rises_in_the_warmup_and_falls_to_zero():
     np.testing.assert_allclose(found[20:], expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("warmup", [0, 2])
+def test_the_linear_rate_rises_and_falls(warmup):
+    optimizer = build(rate=0.5, epochs=10, steps_per_epoch=10, schedule="linear", warmup_epochs=warmup)
+    rise, fall = np.linspace(0, 0.5, 10 * warmup, endpoint=False), np.linspace(0.5, 0, 101 - 10 * warmup)
+    np.testing.assert_allclose(rates(optimizer, 101), [*rise, *fall], atol=1e-6)
+    assert rates(optimizer, 103)[-1] == 0
+
+
 def test_a_constant_rate():
     assert float(build("adam", 0.01).learning_rate) == pytest.approx(0.01)
 
@@ -118,6 +126,85 @@ def test_the_variants_of_sgd_are_torch_optim_sgd():
         np.testing.assert_allclose(to_numpy(weight), expected.detach().numpy(), rtol=1e-4)
 
 
+def test_nesterov_momentum_is_that_of_torch_optim_sgd_at_a_constant_rate():
+    torch = pytest.importorskip("torch")
+    layer, gradients = dense(), random_gradients(6)
+    weights = [torch.nn.Parameter(torch.tensor(to_numpy(each))) for each in (layer.kernel, layer.bias)]
+    settings = {"lr": 0.1, "momentum": 0.85, "nesterov": True}
+    reference = torch.optim.SGD(
+        [{"params": [weights[0]], "weight_decay": 0.01}, {"params": [weights[1]]}], **settings
+    )
+    for pair in gradients:
+        for weight, gradient in zip(weights, pair):
+            weight.grad = torch.tensor(gradient, dtype=torch.float32)
+        reference.step()
+    train(build(momentum=0.85, nesterov=True, weight_decay=0.01), layer, gradients)
+    for weight, expected in zip((layer.kernel, layer.bias), weights):
+        np.testing.assert_allclose(to_numpy(weight), expected.detach().numpy(), rtol=1e-4)
+
+
+def test_the_bias_scaler_is_the_rate_of_the_shifts_of_batch_normalization():
+    layer = keras.layers.BatchNormalization()
+    layer.build((None, 2))
+    optimizer = build(rate=0.1, momentum=0.9, bias_scaler=64.0)
+    for _ in range(2):
+        optimizer.apply([keras.ops.ones((2,)), keras.ops.ones((2,))], layer.trainable_variables)
+    steps = 0.1 + 0.19  # of plain SGD with momentum
+    np.testing.assert_allclose(to_numpy(layer.gamma), 1 - steps, rtol=1e-5)
+    np.testing.assert_allclose(to_numpy(layer.beta), -64 * steps, rtol=1e-5)
+
+
+def test_lion_moves_by_the_sign():
+    """Chen et al. 2023, algorithm 2, with beta_1 of `momentum` and beta_2 = 0.99."""
+    layer, gradients = dense(), random_gradients(5)
+    weight, momentum = to_numpy(layer.kernel).astype(float), np.zeros((3, 2))
+    for gradient, _ in gradients:
+        weight = weight - 0.01 * np.sign(0.8 * momentum + 0.2 * gradient)
+        momentum = 0.99 * momentum + 0.01 * gradient
+    train(build("lion", 0.01, momentum=0.8), layer, gradients)
+    np.testing.assert_allclose(to_numpy(layer.kernel), weight, atol=1e-6)
+
+
+def orthogonalized(matrix: np.ndarray) -> np.ndarray:
+    """Newton-Schulz iteration of Jordan et al. 2024, by the singular values: each becomes p(...p(s))."""
+    u, s, v = np.linalg.svd(matrix, full_matrices=False)
+    s = s / (np.linalg.norm(matrix) + 1e-7)
+    for _ in range(5):
+        s = 3.4445 * s - 4.7750 * s**3 + 2.0315 * s**5
+    return (u * s) @ v
+
+
+def test_muon_orthogonalizes_the_kernels_of_convolutions_and_hidden_layers_alone():
+    """Convolutions as matrices (height x width x inputs, filters). The update is as long as Adam's: 0.2 times
+    the root of the larger side (Liu et al. 2025). AdamW updates the other variables."""
+    inputs = keras.Input((6, 6, 2))
+    x = keras.layers.Flatten()(keras.layers.Conv2D(5, 3, name="conv")(inputs))
+    x = keras.layers.Dense(7, name="hidden")(x)
+    network = keras.Model(inputs, keras.layers.Dense(3, name="logits")(x))
+    variables, random = network.trainable_variables, np.random.default_rng(0)
+    gradients = [[random.normal(size=variable.shape) for variable in variables] for _ in range(3)]
+    muon, adam = build("muon", 0.01, momentum=0.9), keras.optimizers.Adam(0.01)
+    expected, momentums = {}, {}
+    for variable in variables:
+        expected[variable.path] = to_numpy(variable).astype(float)
+        momentums[variable.path] = np.zeros(variable.shape)
+    reference = [keras.Variable(to_numpy(variable)) for variable in variables]
+    for step in gradients:
+        tensors = [keras.ops.convert_to_tensor(gradient, "float32") for gradient in step]
+        muon.apply(tensors, variables)
+        adam.apply(tensors, reference)
+        for variable, gradient in zip(variables, step):
+            momentums[variable.path] = 0.9 * momentums[variable.path] + gradient
+            update = gradient + 0.9 * momentums[variable.path]
+            matrix = update.reshape(-1, update.shape[-1])
+            scale = 0.01 * 0.2 * max(matrix.shape) ** 0.5
+            expected[variable.path] -= scale * orthogonalized(matrix).reshape(update.shape)
+    for variable, by_adam in zip(variables, reference):
+        is_hidden = variable.path in ("conv/kernel", "hidden/kernel")
+        wanted = expected[variable.path] if is_hidden else to_numpy(by_adam)
+        np.testing.assert_allclose(to_numpy(variable), wanted, atol=2e-5, err_msg=variable.path)
+
+
 def test_sgd_can_start_each_epoch_without_momentum():
     layer = dense()
     optimizer = build(rate=0.1, momentum=0.9, steps_per_epoch=2, code_variants=["schedule"])
@@ -130,7 +217,7 @@ def test_sgd_can_start_each_epoch_without_momentum():
     np.testing.assert_allclose(moved, [0.1, 0.19, 0.1, 0.19], rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["adam", "adamw"])
+@pytest.mark.parametrize("name", ["adam", "adamw", "lion", "muon"])
 def test_decoupled_decay_shrinks_kernels_only(name):
     layer = dense()
     kernel = to_numpy(layer.kernel)
