@@ -100,6 +100,16 @@ class LinearProbe(Learner):
             self.features = keras.Variable(table, trainable=False, name="features")
             self.rows = keras.Variable(rows, dtype="int32", trainable=False, name="rows")
 
+    def compile(self, optimizer: Any = "adam", *, ema: float = 0.0, **settings: Any) -> None:
+        """As `Learner.compile`, without averaged weights.
+
+        Raises:
+            ConfigError: as `Learner.compile` does, or `ema` isn't 0.
+        """
+        if ema:
+            raise ConfigError(f"ema is {ema}: the weights of a linear probe aren't averaged.")
+        super().compile(optimizer, **settings)
+
     def network_inputs(self, x: Any) -> Any:
         """Features: those of the images `x`, or of the batch of indices `x`."""
         if self.features is None or not self.is_index_batch(x):

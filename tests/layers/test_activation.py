@@ -38,7 +38,7 @@ def test_outputs_and_gradients_are_those_of_keras(policy, monkeypatch):
 def test_the_compiled_function_is_the_same_far_from_0():
     x = np.array([-1e4, -20, -3, 0, 3, 20, 1e4], "float32")
     outputs = ops.convert_to_numpy(compiled_gelu(ops.convert_to_tensor(x)))
-    np.testing.assert_allclose(outputs, x * ndtr(x), rtol=1e-5, atol=1e-5)
+    assert (np.abs(outputs - x * ndtr(x)) <= 1e-6 + 2e-7 * np.abs(x)).all()  # of float32
 
 
 def test_other_activations_are_those_of_keras():

@@ -6,20 +6,20 @@ import keras
 import numpy as np
 import pytest
 
-from kapp import data, models
+from kapp import models
 from kapp.data.patches import patch_covariance
 from kapp.models.initializers import VarianceScaling
 from kapp.models.whitening import whitening_kernel
 from kapp.training import Learner
-from tests.training.helpers import to_numpy
+from tests.training.helpers import random_dataset, to_numpy
 
 RANDOM = np.random.default_rng(0)
 MEAN, STD = [110.0, 120.0, 130.0], [40.0, 50.0, 60.0]
 
 
 def smooth_images(count: int) -> np.ndarray:
-    """Images whose pixels and channels are correlated, uint8 (count, 12, 10, 3)."""
-    noise = RANDOM.normal(size=(count, 13, 11, 4))
+    """Images whose pixels and channels are correlated, uint8 (count, 28, 26, 3)."""
+    noise = RANDOM.normal(size=(count, 29, 27, 4))
     values = noise[:, 1:, 1:, 1:] + noise[:, :-1, 1:, 1:] + noise[:, 1:, :-1, :-1]
     return np.clip(120 + 30 * values, 0, 255).astype(np.uint8)
 
@@ -38,19 +38,19 @@ def patches_of(images: np.ndarray) -> np.ndarray:
 
 
 def test_the_covariance_is_that_of_all_patches_of_the_samples():
-    images = smooth_images(40)
-    samples = np.arange(0, 40, 2, dtype=np.int32)
+    images = smooth_images(10)
+    samples = np.arange(0, 10, 2, dtype=np.int32)
     patches = patches_of(images[samples])
     found = patch_covariance(images, samples, MEAN, STD)
     np.testing.assert_allclose(found, patches.T @ patches / len(patches), rtol=1e-10, atol=1e-12)
 
 
 def test_whitened_patches_are_uncorrelated_with_variance_1():
-    images = smooth_images(40)
-    samples = np.arange(40, dtype=np.int32)
+    images = smooth_images(10)
+    samples = np.arange(10, dtype=np.int32)
     covariance = patch_covariance(images, samples, MEAN, STD)
     network = models.build(
-        "airbench", width=0.05, image_shape=(12, 10, 3), mean=MEAN, std=STD, patch_covariance=covariance
+        "airbench", width=0.05, image_shape=(28, 26, 3), mean=MEAN, std=STD, patch_covariance=covariance
     )
     layer = network.get_layer("conv1")
     part = keras.Model(network.inputs, layer.output)
@@ -62,15 +62,17 @@ def test_whitened_patches_are_uncorrelated_with_variance_1():
     np.testing.assert_allclose(np.diag(second_moments)[:12], variances / (variances + 5e-4), rtol=1e-3)
 
 
-def test_a_data_set_gives_the_covariance_of_its_training_images(tiny_npz):
-    dataset = data.load(f"npz:{tiny_npz}")
+def test_a_data_set_gives_the_covariance_of_its_training_images():
+    dataset = random_dataset()
     mean, std = dataset.channel_stats
     x = (dataset.train.images - np.array(mean)) / np.array(std)
     corner = x[:, :-1, :-1, 0].ravel()
     diagonal = x[:, 1:, 1:, 2].ravel()
     covariance = dataset.model_arguments["patch_covariance"]
     assert covariance[0, 11] == pytest.approx(np.mean(corner * diagonal), abs=1e-9)
-    kernel = to_numpy(models.build("airbench", **dataset.model_arguments).get_layer("conv1").kernel)
+    kernel = to_numpy(
+        models.build("airbench", width=0.05, **dataset.model_arguments).get_layer("conv1").kernel
+    )
     np.testing.assert_array_equal(kernel, whitening_kernel(covariance, 3))
 
 
@@ -164,12 +166,12 @@ def test_the_outputs_are_those_of_the_network_in_pytorch():
 
 
 def test_the_kernel_of_the_first_layer_is_not_trained_and_its_bias_is():
-    network = models.build("airbench", 3, width=0.05, image_shape=(24, 24, 3))
+    network = models.build("airbench", 3, width=0.05, image_shape=(26, 26, 3))
     layer = network.get_layer("conv1")
     before = [to_numpy(weight) for weight in (layer.kernel, layer.bias)]
     learner = Learner(network)
     learner.compile("sgd")
-    images = RANDOM.integers(0, 256, (12, 24, 24, 3)).astype(np.uint8)
+    images = RANDOM.integers(0, 256, (12, 26, 26, 3)).astype(np.uint8)
     learner.fit(images, np.arange(12) % 3, batch_size=12, verbose=0)
     assert np.array_equal(before[0], to_numpy(layer.kernel))
     assert not np.array_equal(before[1], to_numpy(layer.bias))
@@ -178,10 +180,10 @@ def test_the_kernel_of_the_first_layer_is_not_trained_and_its_bias_is():
 def test_it_learns_in_bfloat16():
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
-        network = models.build("airbench", 2, width=0.1, image_shape=(24, 24, 3))
+        network = models.build("airbench", 2, width=0.1, image_shape=(26, 26, 3))
     finally:
         keras.config.set_dtype_policy("float32")
-    images = RANDOM.integers(0, 200, (64, 24, 24, 3)).astype(np.uint8)
+    images = RANDOM.integers(0, 200, (64, 26, 26, 3)).astype(np.uint8)
     labels = np.arange(64) % 2
     images[labels == 1, :, :12] += 50
     learner = Learner(network)

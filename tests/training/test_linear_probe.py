@@ -165,3 +165,9 @@ def test_features_are_cached_where_views_repeat(dataset):
     assert should_cache(split, dataset, Augmentation(0), 2)
     assert not should_cache(split, dataset, Augmentation(4), 161)
     assert should_cache(split, dataset, Augmentation(4), 162)
+
+
+def test_averaged_weights_are_refused(dataset):
+    learner = LinearProbe(replace_head(source(), 3), dataset, AUGMENTATION)
+    with pytest.raises(ConfigError, match=r"ema is 0.9: the weights of a linear probe aren't averaged"):
+        learner.compile("sgd", ema=0.9)
