@@ -137,6 +137,8 @@ def check_hparams(hparams: HParams) -> None:
         raise ConfigError("--nesterov goes with --optimizer sgd.")
     if hparams.nesterov and not hparams.momentum:
         raise ConfigError("--nesterov needs a --momentum above 0.")
+    if hparams.optimizer == "lion" and not hparams.momentum:
+        raise ConfigError("--optimizer lion needs a --momentum above 0.")
     if hparams.bias_scaler != 1 and hparams.optimizer != "sgd":
         raise ConfigError("--bias-scaler goes with --optimizer sgd.")
     if hparams.warmup_epochs and hparams.schedule not in WITH_WARMUP:
@@ -204,9 +206,12 @@ class AugmentationFlags:
         """The augmentation, with what the paper of `model` has where a setting is left open (default:
         Ratusznik et al.)."""
         paper = paper_of(model)
-        of_paper = {hu.NAME: hu.CROP_PADDING, jordan.NAME: jordan.CROP_PADDING}
-        order = jordan.FLIP_ORDER if paper == jordan.NAME and self.flip else "random"
-        defaults = {"crop_padding": of_paper.get(paper, ratusznik.CROP_PADDING), "flip_order": order}
+        defaults: dict[str, Any] = {"crop_padding": ratusznik.CROP_PADDING, "flip_order": "random"}
+        if paper == hu.NAME:
+            defaults["crop_padding"] = hu.CROP_PADDING
+        elif paper == jordan.NAME:
+            defaults["crop_padding"] = jordan.CROP_PADDING
+            defaults["flip_order"] = jordan.FLIP_ORDER if self.flip else "random"
         chosen = {name: value for name, value in vars(self).items() if value is not None}
         return data.Augmentation(**defaults | chosen)
 

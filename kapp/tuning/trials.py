@@ -28,7 +28,7 @@ def why_not_searchable(name: str, network: str, settings: Mapping[str, Any]) -> 
             return f"--distillation-loss is {settings['distillation_loss']}, which has no temperature"
         case "dropout" if has_dropout:
             return f"{network} has dropout already"
-        case "dropout" if spec.residual or not spec.batch_norm:
+        case "dropout" if spec.residual or spec.airbench or not spec.batch_norm:
             return f"{network} has no notation for dropout: use a notation, such as 64c^2-mp-600fc-10fc"
         case "layers" | "widths" if not mlp_budget.is_linear(spec.layers):
             return f"{network} isn't a network of fully connected layers alone, such as linear_3"

@@ -57,6 +57,7 @@ from kapp.recipes import train
         ("--ema nan", "--ema is nan"),
         ("--nesterov True", "--nesterov goes with --optimizer sgd"),
         ("--optimizer sgd --momentum 0 --nesterov True", "--nesterov needs a --momentum above 0"),
+        ("--optimizer lion --momentum 0", "--optimizer lion needs a --momentum above 0"),
         ("--bias-scaler 64", "--bias-scaler goes with --optimizer sgd"),
         ("--bias-scaler 0", "--bias-scaler is 0.0: it must be above 0"),
         ("--no-flip --flip-order alternating", "--flip-order goes with --flip"),

@@ -221,7 +221,7 @@ def test_sgd_can_start_each_epoch_without_momentum():
 def test_decoupled_decay_shrinks_kernels_only(name):
     layer = dense()
     kernel = to_numpy(layer.kernel)
-    optimizer = build(name, 0.1, weight_decay=0.5)
+    optimizer = build(name, 0.1, weight_decay=0.5, momentum=0.9)
     optimizer.build(layer.trainable_variables)
     optimizer.apply([keras.ops.zeros((3, 2)), keras.ops.zeros((2,))], layer.trainable_variables)
     np.testing.assert_allclose(to_numpy(layer.kernel), kernel * (1 - 0.05), rtol=1e-5)

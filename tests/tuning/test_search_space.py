@@ -3,7 +3,7 @@
 import pytest
 
 from kapp.errors import ConfigError
-from kapp.recipes.settings import AugmentationFlags
+from kapp.recipes.settings import AugmentationFlags, HParamFlags
 from kapp.tuning import search_space
 
 
@@ -72,3 +72,13 @@ def test_counts(text, count):
 def test_what_is_no_count(text):
     with pytest.raises(ConfigError, match="--budget is"):
         search_space.parse_count(text)
+
+
+def test_label_smoothing_and_averaging_have_ranges_that_their_flags_accept():
+    smoothing, ema = search_space.ranges(["label_smoothing", "ema"], ["ema=0:0.9999"])
+    for value in (smoothing.low, smoothing.high):
+        HParamFlags(label_smoothing=value).check()
+    for value in (ema.low, ema.high):
+        HParamFlags(ema=value).check()
+    with pytest.raises(ConfigError, match="HIGH at most 0.9999"):
+        search_space.ranges(["ema"], ["ema=0.9:1"])

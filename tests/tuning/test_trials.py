@@ -45,6 +45,7 @@ def test_the_default_values_are_the_recipes_own_or_the_nearest():
         ("temperature", "linear_3", "--distillation-loss is prob_mse, which has no temperature"),
         ("dropout", "teacher_1", "teacher_1 has dropout already"),
         ("dropout", "deep_resnet", "deep_resnet has no notation for dropout"),
+        ("dropout", "airbench", "airbench has no notation for dropout"),
         ("widths", "conv_1", "conv_1 isn't a network of fully connected layers alone"),
         ("widths", "64fc-10fc", "64fc-10fc has fewer than two hidden layers"),
         ("layers", "64fc-d0.5-10fc", "has dropout, which is lost with other layers"),
