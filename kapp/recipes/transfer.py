@@ -262,7 +262,9 @@ class Settings:
         hparams = for_epochs(self.hparams, self.phases.probe_epochs)
         return (
             replace(hparams, learning_rate=self.phases.probe_learning_rate, ema=0.0),
-            data.Augmentation(self.phases.probe_crop_padding, self.augmentation.flip),
+            data.Augmentation(
+                self.phases.probe_crop_padding, self.augmentation.flip, self.augmentation.flip_order
+            ),
         )
 
     @property
