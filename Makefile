@@ -1,4 +1,4 @@
-# make demo           1,000 labels: a linear student on them, and one that learns from a teacher (three minutes on two CPU cores)
+# make demo           1,000 labels: a linear student on them, and one that learns from a teacher of the same labels (three minutes on two CPU cores)
 # make transfer-demo  a pretrained network on two small data sets: one is like its own, one is not (three minutes)
 # make test           the tests, and the examples of the docstrings
 # make check          linters and types
@@ -10,7 +10,7 @@ BIN := .venv/bin
 .PHONY: demo transfer-demo test check bench clean
 
 demo: .venv/installed
-	$(BIN)/python -m kapp.recipes.distill --teacher 'res-64c^2-128c^2-256c^2-gap-10fc' --student linear_3 --dataset shapes \
+	$(BIN)/python -m kapp.recipes.distill --teacher airbench --teacher-epochs 40 --student linear_3 --dataset shapes \
 	  --labeled 1000 --distillation-loss kl --temperature 2 --scale small
 
 transfer-demo: .venv/installed
