@@ -27,9 +27,12 @@ class Activation(keras.layers.Activation):
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         is_gelu = self.activation is keras.activations.gelu
-        if is_gelu and training and keras.backend.backend() == "tensorflow" and should_compile(inputs):
+        if not is_gelu or keras.backend.backend() != "tensorflow":
+            return super().call(inputs)
+        if training and should_compile(inputs):
             return compiled_gelu(inputs)
-        return super().call(inputs)
+        z = ops.cast(inputs, "float32")
+        return ops.cast(z * _distribution(z), inputs.dtype)  # Keras's is of `erfc`, which ONNX doesn't have
 
 
 def compiled_gelu(x: Any) -> Any:

@@ -4,6 +4,7 @@ import keras
 from keras import layers, ops
 
 from kapp.keras_internals import flatten_layers
+from kapp.layers.activation import Activation
 
 
 def is_float32(network: keras.Model) -> bool:
@@ -29,4 +30,6 @@ def _clone_in_float32(layer: keras.Operation) -> keras.Operation:
     config = layer.get_config()
     if isinstance(layer, keras.Layer):  # an operation, as x / 255, has no dtype
         config["dtype"] = "float32"
+    if type(layer) is keras.layers.Activation:
+        return Activation.from_config(config)  # its GELU can be exported to ONNX
     return type(layer).from_config(config)

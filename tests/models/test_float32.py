@@ -4,8 +4,10 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
+from scipy.special import ndtr
 
 from kapp import models
+from kapp.layers.activation import Activation
 from kapp.models.float32 import float32_copy, is_float32
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3)).astype(np.uint8)
@@ -66,3 +68,11 @@ def test_models_that_kapp_did_not_build_are_copied():
     copy = float32_copy(network)
     expected, found = (numpy(each(IMAGES.astype("float32"), training=False)) for each in (network, copy))
     np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_gelu_becomes_one_that_can_be_exported():
+    """On TensorFlow, Keras's is an operation that ONNX doesn't have."""
+    x = np.linspace(-4, 4, 32).reshape(1, 4, 4, 2).astype("float32")
+    copy = float32_copy(keras.Sequential([keras.Input((4, 4, 2)), keras.layers.Activation("gelu")]))
+    assert type(copy.layers[0]) is Activation
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(copy(x)), x * ndtr(x), atol=1e-6)
