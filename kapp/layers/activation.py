@@ -32,7 +32,8 @@ class Activation(keras.layers.Activation):
         if training and should_compile(inputs):
             return compiled_gelu(inputs)
         z = ops.cast(inputs, "float32")
-        return ops.cast(z * _distribution(z), inputs.dtype)  # Keras's is of `erfc`, which ONNX doesn't have
+        # Keras's is of `erfc`, which ONNX doesn't have. LiteRT has this product, and no `erf`.
+        return ops.cast((0.5 * z) * (1 + ops.erf(z * math.sqrt(0.5))), inputs.dtype)
 
 
 def compiled_gelu(x: Any) -> Any:
