@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 import sys
 import threading
@@ -211,20 +212,22 @@ def test_a_copy_has_no_network_and_no_path(tmp_path):
     assert str(tmp_path) not in copy.config_file.read_text()
 
 
-def finished(folder) -> Run:
+def finished(folder, config=CONFIG, threads=2, overwrite=False) -> Run:
     """A finished run with all its files."""
-    run = Run.create(folder, CONFIG)
+    run = Run.create(folder, config, overwrite)
     run.write_metrics([row(1), row(2, val_accuracy=0.5)])
     run.write_confusion([[3, 1], [0, 2]], ["a", "b"])
     none = np.zeros(0, np.int32)
     run.write_predictions(Predictions(*(none, none, np.zeros((0, 2), np.float16), none) * 2))
     run.model_file.write_bytes(b"weights")
+    run.write_environment(Environment("0", "", "3", "Linux", "jax", "CPU", 1, threads, {}, "0" * 64))
     run.write_result(RESULT)
     return run
 
 
 READERS = {
     "config.json": lambda run: run.config,
+    "environment.json": lambda run: run.environment,
     "result.json": lambda run: run.result,
     "metrics.csv": Run.metrics_rows,
     "confusion.csv": Run.confusion,
@@ -269,6 +272,40 @@ def test_no_reader_believes_a_changed_file_of_a_finished_run(tmp_path, name, dam
     assert name in str(error.value) or "unfinished run" in str(error.value)
 
 
+@pytest.mark.parametrize("name", ["config.json", "environment.json"])
+def test_a_valid_file_of_another_run_is_refused(tmp_path, name):
+    run, other = finished(tmp_path / "run"), finished(tmp_path / "other", config(seed=1), threads=7)
+    shutil.copyfile(other.folder / name, run.folder / name)
+    with pytest.raises(KappError, match=f"run/{name} has changed since its run ended"):
+        READERS[name](Run(run.folder))
+
+
+def test_the_result_of_another_run_is_refused(tmp_path):
+    run, other = finished(tmp_path / "run"), finished(tmp_path / "other", config(seed=1))
+    shutil.copyfile(other.folder / "result.json", run.folder / "result.json")
+    with pytest.raises(KappError, match="config.json has changed"):
+        Run(run.folder).config  # noqa: B018
+
+
+def test_a_checkpoint_of_another_run_is_refused(tmp_path):
+    run, other = (Run.create(tmp_path / str(seed), config(seed=seed)) for seed in (0, 1))
+    for each in (run, other):
+        each.write_checkpoint(Checkpoint([row(1)], "0" * 64, {"network0": np.zeros(2)}))
+    shutil.copyfile(other.config_file, run.config_file)
+    with pytest.raises(KappError, match="latest.npz is damaged .*it is of another run than config.json"):
+        Run(run.folder).read_checkpoint(run.checkpoint_files[0])
+
+
+def test_the_linear_probe_of_another_transfer_is_refused(tmp_path):
+    run = finished(tmp_path / "run")
+    assert run.probe is None
+    finished(run.linear_probe)
+    assert run.probe.result == RESULT
+    finished(run.linear_probe, config(seed=1), overwrite=True)
+    with pytest.raises(KappError, match="linear_probe is of another transfer"):
+        run.probe  # noqa: B018
+
+
 def test_a_run_of_an_early_version_has_no_checksums_and_is_readable(tmp_path):
     run = finished(tmp_path / "run")
     for name in ("config.json", "result.json"):
@@ -283,8 +320,6 @@ def test_a_run_of_an_early_version_has_no_checksums_and_is_readable(tmp_path):
 
 def test_a_copy_of_a_changed_run_is_refused(tmp_path):
     run = finished(tmp_path / "run")
-    run.write_environment(Environment("0", "", "3", "Linux", "jax", "CPU", 1, 2, {}, "0" * 64))
-    run.write_result(RESULT)
     run.copy_results(tmp_path / "copy")
     flip(tmp_path / "copy" / "metrics.csv")
     with pytest.raises(KappError, match=r"copy/metrics.csv has changed"):
