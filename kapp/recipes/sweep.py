@@ -94,7 +94,7 @@ class Config:
     cluster: ClusterOptions = ClusterOptions()
 
     word: ClassVar[str]  # the command's, after `sweep`
-    interrupted: ClassVar[str] = "The same command resumes after the last whole epoch of each trial."
+    interrupted: ClassVar[str] = "The same command resumes from the last checkpoint of each trial."
 
     @property
     def name(self) -> str:
