@@ -325,7 +325,8 @@ def find_or_train(settings: train.Settings, cluster: Cluster) -> Path:
     folder = default_run_folder(config, [settings.model, settings.dataset])
     if not is_finished(folder, config):
         arguments = {"recipe": "train", "settings": cli.as_json(settings)}
-        wait_for(Task(f"training of {settings.model}", run_recipe, arguments), cluster)
+        task = Task(f"training of {settings.model}", run_recipe, arguments, lambda: progress(folder))
+        wait_for(task, cluster)
     return folder
 
 
