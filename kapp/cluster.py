@@ -63,12 +63,14 @@ class Result:
         worker: the name of the worker.
         value: what the function returned, a JSON value.
         error: why the task failed, one line; None: it didn't.
+        is_environment: the cause isn't in the task: a damaged file, a full disk.
     """
 
     task: str
     worker: str = ""
     value: Any = None
     error: str | None = None
+    is_environment: bool = False
 
 
 class Cluster(Protocol):
@@ -496,7 +498,7 @@ def _call(module: str, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
     except BrokenPipeError:
         raise
     except Exception as error:
-        return {"error": _one_line(error)}
+        return {"error": _one_line(error), "is_environment": isinstance(error, KappError)}
     finally:
         if "keras" in sys.modules:  # free the memory of the task's networks
             sys.modules["keras"].backend.clear_session()
