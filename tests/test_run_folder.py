@@ -15,6 +15,7 @@ from kapp.models import keras_file
 from kapp.records import Environment
 from kapp.run_folder import Checkpoint, Predictions, Run, default_folder
 from tests.example_records import CONFIG, RESULT, config, row
+from tests.helpers import DAMAGES, flip
 
 
 def test_a_new_run_writes_its_config(tmp_path):
@@ -233,30 +234,6 @@ READERS = {
     "confusion.csv": Run.confusion,
     "predictions.npz": Run.predictions,
     "model.keras": lambda run: keras_file.path(run.folder),
-}
-
-
-def flip(path):
-    """Change a digit, or else the last bit, in the middle of the file."""
-    data = bytearray(path.read_bytes())
-    digits = [i for i, byte in enumerate(data) if chr(byte).isdigit()]
-    data[digits[-1] if digits else len(data) // 2] ^= 1
-    path.write_bytes(data)
-
-
-def replace_by_folder(path):
-    path.unlink()
-    path.mkdir()
-
-
-DAMAGES = {
-    "flipped": flip,
-    "empty": lambda path: path.write_bytes(b""),
-    "cut": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
-    "other text": lambda path: path.write_text("[]"),
-    "not UTF-8": lambda path: path.write_bytes(b"\xff\xfe" + path.read_bytes()),
-    "a folder": replace_by_folder,
-    "removed": lambda path: path.unlink(),
 }
 
 
