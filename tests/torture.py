@@ -432,12 +432,13 @@ def main() -> int:
     parser.add_argument("--commands", nargs="+", choices=COMMANDS, default=list(COMMANDS))
     parser.add_argument("--out", type=Path, help="write a report to this folder")
     arguments = parser.parse_args()
-    end, backend = time.monotonic() + 60 * arguments.minutes, cli.backend()
+    backend = cli.backend()
     warnings.simplefilter("ignore", RuntimeWarning)  # JAX's of forks: it has no threads yet
     for module in ("pandas", "keras", "kapp.training.loop", "kapp.tuning.search"):  # once, for all cases
         import_module(module)
     root = Path(tempfile.mkdtemp(prefix="kapp-torture-"))
     prepare(base := root / "base")
+    end = time.monotonic() + 60 * arguments.minutes
     children, results = [], [root / f"{job}.jsonl" for job in range(arguments.jobs)]
     for job, file in enumerate(results):
         if (pid := os.fork()) == 0:

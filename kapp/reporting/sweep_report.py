@@ -52,8 +52,8 @@ def write_summary(sweep: Sweep, out: Path, title: str = "", note: str = "") -> N
         match run.config.recipe:
             case "distill":
                 run_report.write_distillation(run, None, [])
-            case "transfer":
-                run_report.write_transfer(run, run.probe, None)
+            case "transfer" if (probe := run.probe) is not None:
+                run_report.write_transfer(run, probe, None)
             case _:
                 run_report.write(run)
     again = (

@@ -122,7 +122,7 @@ def fit(
     throughput = Throughput(steps * batch_size)
     resume = ResumeCheckpoint(run, throughput, steps, has_validation and not keep_last, save_minutes)
     done = resume.restore(learner)
-    if done == validations:
+    if done >= validations:
         return
     check = pipelines.index_batch(validation_split.samples[:CHECK_IMAGES], augmentation, images)
     callbacks = [
