@@ -74,6 +74,8 @@ RESUMED = ("train", "distill, cached", "distill, live", "transfer", "sweep")
 AT_ONCE = ("export", "evaluate")  # their folder is complete or absent, and is never replaced
 KINDS = {"kill": 2, "damage": 4, "flags": 20, "full": 1}  # cases in turn; most command lines take no time
 EVENTS = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir")  # of Python's audit
+# By the process that all cases are children of.
+IMPORTED = "kapp.training.loop kapp.tuning.search kapp.recipes.settings kapp.reporting.summary tyro".split()
 PREPARED = {"teacher": 0, "other": 1}  # runs of NETWORK, by their seeds
 # What differs from one execution to the next.
 TIMED = {"seconds", "images_per_second", "train_images_per_second", "latency_ms", "created_at", "ended_at"}
@@ -434,7 +436,7 @@ def main() -> int:
     arguments = parser.parse_args()
     backend = cli.backend()
     warnings.simplefilter("ignore", RuntimeWarning)  # JAX's of forks: it has no threads yet
-    for module in ("pandas", "keras", "kapp.training.loop", "kapp.tuning.search"):  # once, for all cases
+    for module in IMPORTED:
         import_module(module)
     root = Path(tempfile.mkdtemp(prefix="kapp-torture-"))
     prepare(base := root / "base")
