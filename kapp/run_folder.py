@@ -288,7 +288,7 @@ class Run:
         return self.folder / "linear_probe"
 
     @property
-    def probe(self) -> "Run | None":
+    def probe(self) -> Run | None:
         """The run of a transfer's first phase; None: there is none.
 
         Raises:
