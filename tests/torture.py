@@ -357,16 +357,18 @@ def _names(work: Path) -> set[str]:
     return {str(path.relative_to(work)) for path in work.rglob("*") if path.parts[len(work.parts)] != "data"}
 
 
-def prepare(base: Path) -> None:
-    """Write the data sets, and train the runs that commands read."""
+def prepare(base: Path, names: list[str]) -> None:
+    """Write the data sets, and train what the commands `names` read."""
     (base / "data").mkdir(parents=True)
     with np.load(write_tiny_npz(base / "tiny.npz")) as held:
         arrays = {name: held[name] for name in held.files}
     arrays |= {name: arrays[name][:, ::-1] for name in ("x_train", "x_test")}
     np.savez(base / "target.npz", **arrays)
-    for folder, seed in PREPARED.items():
+    read = {folder for name in names for folder in READS[name]}
+    for folder, seed in PREPARED.items() if "teacher" in read else ():
         _must_run(COMMANDS["train"].replace("--out out", f"--out {folder}") + f" --seed {seed}", base)
-    _must_run(COMMANDS["sweep"].replace("--out out", "--out sweep"), base)
+    if "sweep" in read:
+        _must_run(COMMANDS["sweep"].replace("--out out", "--out sweep"), base)
 
 
 def _must_run(command: str, folder: Path) -> None:
@@ -430,7 +432,12 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=2, help="processes that try cases")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
-    parser.add_argument("--commands", nargs="+", choices=COMMANDS, default=list(COMMANDS))
+    parser.add_argument(
+        "--commands",
+        nargs="+",
+        choices=COMMANDS,
+        default=[name for name in COMMANDS if name != "export" or cli.backend() == "tensorflow"],
+    )
     parser.add_argument("--out", type=Path, help="write a report to this folder")
     arguments = parser.parse_args()
     backend = cli.backend()
@@ -438,7 +445,7 @@ def main() -> int:
     for module in IMPORTED:
         import_module(module)
     root = Path(tempfile.mkdtemp(prefix="kapp-torture-"))
-    prepare(base := root / "base")
+    prepare(base := root / "base", arguments.commands)
     end = time.monotonic() + 60 * arguments.minutes
     children, results = [], [root / f"{job}.jsonl" for job in range(arguments.jobs)]
     for job, file in enumerate(results):
