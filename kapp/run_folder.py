@@ -218,7 +218,10 @@ class Run:
             records.write(config, folder / "config.json")
         make_folder(folder / "checkpoints")
         make_folder(folder / "figures")
-        return cls(folder)
+        run = cls(folder)
+        if run.is_finished:  # a process that was killed after it wrote the result
+            run.delete_checkpoints()
+        return run
 
     @classmethod
     def _refuse_others(cls, folder: Path, config: RunConfig, overwrite: bool) -> None:

@@ -249,6 +249,14 @@ def test_no_reader_believes_a_changed_file_of_a_finished_run(tmp_path, name, dam
     assert name in str(error.value) or "unfinished run" in str(error.value)
 
 
+def test_checkpoints_that_a_killed_process_left_in_a_finished_run_are_deleted(tmp_path):
+    run = finished(tmp_path / "run")
+    run.checkpoint_files[1].write_bytes(b"left")
+    with Run.open(run.folder, CONFIG) as again:
+        assert not run.checkpoint_files[1].exists()
+        assert again.result == RESULT
+
+
 @pytest.mark.parametrize("name", ["config.json", "environment.json"])
 def test_a_valid_file_of_another_run_is_refused(tmp_path, name):
     run, other = finished(tmp_path / "run"), finished(tmp_path / "other", config(seed=1), threads=7)
