@@ -1,13 +1,14 @@
 # make demo           1,000 labels: a linear student on them, and one that learns from a teacher of the same labels (three minutes on two CPU cores)
 # make transfer-demo  a pretrained network on two small data sets: one is like its own, one is not (three minutes)
 # make test           the tests, and the examples of the docstrings
+# make torture        kills, damaged files, random flags, full disks: BACKEND=jax MINUTES=10 SEED=0 (ten minutes)
 # make check          linters and types
 # make bench          kapp compared with its peers: reports/performance (25 minutes on two idle cores)
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo transfer-demo test check bench clean
+.PHONY: demo transfer-demo test torture check bench clean
 
 demo: .venv/installed
 	$(BIN)/python -m kapp.recipes.distill --teacher airbench --teacher-epochs 40 --student linear_3 --dataset shapes \
@@ -18,6 +19,12 @@ transfer-demo: .venv/installed
 
 test: .venv/installed
 	$(BIN)/python -m pytest $(TESTFLAGS)
+
+BACKEND ?= tensorflow
+MINUTES ?= 10
+SEED ?= 0
+torture: .venv/installed
+	KERAS_BACKEND=$(BACKEND) $(BIN)/python -m tests.torture --minutes $(MINUTES) --seed $(SEED) $(TORTUREFLAGS)
 
 check: .venv/installed
 	$(BIN)/ruff check

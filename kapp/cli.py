@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from kapp import distributed, interrupt
 from kapp.errors import ConfigError, KappError, unknown
 from kapp.progress import PrintableOutput, printable
-from kapp.records import CHECKSUM
+from kapp.records import CHECKSUM, matches_checksum
 
 Config = TypeVar("Config")
 # In the errors of TensorFlow, JAX and PyTorch, which have no common type.
@@ -186,6 +186,11 @@ def _flags(config_type: type, path: Path) -> list[str]:
         raise ConfigError(f"--config {path}: {why}. Give it a run's config.json.") from error
     if not isinstance(values, dict):
         raise ConfigError(f"--config {path} isn't a run's config.json.")
+    if not matches_checksum(values):
+        raise ConfigError(
+            f"--config {path}: its values differ from its checksum. Where you edited them, remove the line "
+            f"with {CHECKSUM!r}."
+        )
     return as_flags(config_type, values, path)
 
 

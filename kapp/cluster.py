@@ -12,23 +12,26 @@ import logging
 import os
 import re
 import sys
+import threading
 import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import chdir, contextmanager, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-from kapp import cli, hardware
+from kapp import cli, hardware, progress
 from kapp.errors import ConfigError, KappError
 from kapp.fileio import make_folder, write_text
 
 MAX_DEATHS = 3  # of the workers that run a task without progress; on other clusters: Dask's allowed-failures
-CONNECT_SECONDS = 5
+# A task without progress is given back after this time, and not before the slowest step took a tenth of it.
+STALL_SECONDS, STALL_FACTOR = 600.0, 10
+CONNECT_SECONDS, RESTART_SECONDS = 5, 30
 NO_LOGS = logging.CRITICAL + 1
 LOOPBACK = "127.0.0.1"
 
@@ -42,12 +45,13 @@ class Task:
         function: of a module; only its name is sent.
         arguments: its keyword arguments, JSON values.
         progress: returns another value after each step that the task need not repeat; called in the driver.
+            None: nobody knows, so the task is never given back.
     """
 
     name: str
     function: Callable[..., Any]
     arguments: Mapping[str, Any]
-    progress: Callable[[], Any] = lambda: None
+    progress: Callable[[], Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -59,12 +63,14 @@ class Result:
         worker: the name of the worker.
         value: what the function returned, a JSON value.
         error: why the task failed, one line; None: it didn't.
+        is_environment: the cause isn't in the task: a damaged file, a full disk.
     """
 
     task: str
     worker: str = ""
     value: Any = None
     error: str | None = None
+    is_environment: bool = False
 
 
 class Cluster(Protocol):
@@ -98,6 +104,51 @@ class Serial:
             yield Result(task.name, **_call(*_reference(task.function), dict(task.arguments)))
 
 
+@dataclass
+class _Running:
+    """A task that was submitted to Dask.
+
+    Args:
+        task: the task.
+        future: Dask's.
+        heartbeat: the file that the worker touches in a long computation.
+        attempt: 1, 2, ...; how often it was submitted without progress in between.
+        worker: the address of the one that has it.
+        is_stalled: it is cancelled, because it made no progress for too long.
+        changed_at: when it last showed a sign that it works.
+    """
+
+    task: Task
+    future: Any
+    heartbeat: Path
+    attempt: int = 1
+    worker: str | None = None
+    is_stalled: bool = False
+    changed_at: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        self._first = self._progress()
+        self._latest = self._signs()
+
+    def has_progressed(self) -> bool:
+        """Whether a step ended that need not be repeated, since the task was submitted."""
+        return self._progress() != self._first
+
+    def has_changed(self) -> bool:
+        """Whether there is another sign that it works than at the last call."""
+        before, self._latest = self._latest, self._signs()
+        return self._latest != before
+
+    def _progress(self) -> Any:
+        return self.task.progress() if self.task.progress else None
+
+    def _signs(self) -> Any:
+        beat = None
+        with suppress(OSError):  # there is none yet
+            beat = self.heartbeat.stat().st_mtime_ns
+        return self._progress(), beat
+
+
 class Dask:
     """Runs tasks on the workers of a Dask cluster. `local` and `connect` make one.
 
@@ -106,20 +157,29 @@ class Dask:
         size: how many tasks run at the same time; None: as many as there are workers.
         mark: a file that every worker must see.
         logs: folder for the output of each task; None: the output of this process.
+        stall_seconds: after which a task without progress is given back to another worker.
 
     Raises:
         KappError: a worker can't run tasks of this command.
     """
 
-    def __init__(self, client: Any, size: int | None, mark: Path, logs: Path | None):
+    def __init__(
+        self,
+        client: Any,
+        size: int | None,
+        mark: Path,
+        logs: Path | None,
+        stall_seconds: float = STALL_SECONDS,
+    ):
         from distributed import as_completed
 
         if logs is not None:
             make_folder(logs)
             print(f"output of the workers: {logs}", flush=True)
-        self._client, self._size, self._logs = client, size, logs
+        self._client, self._size, self._mark, self._logs = client, size, mark, logs
+        self._stall_seconds, self._slowest_step = stall_seconds, 0.0
         self._place = (os.getcwd(), str(mark), cli.backend())
-        self._tasks: dict[str, tuple[Task, Any]] = {}  # those that run, with their progress, by Dask's keys
+        self._running: dict[str, _Running] = {}  # by Dask's keys
         self._completed = as_completed([], loop=client.loop)
         client.subscribe_topic("all", self._on_event)
         for address, why in client.run(_misfit, *self._place, on_error="return").items():
@@ -133,23 +193,77 @@ class Dask:
         with _connection():
             return max(1, len(self._client.nthreads()))
 
-    def submit(self, task: Task) -> None:
+    def submit(self, task: Task, attempt: int = 1) -> None:
         key = f"{task.name}-{uuid.uuid4().hex}"
-        self._tasks[key] = task, task.progress()
         file_name = re.sub(r"[^a-zA-Z0-9.-]+", "-", task.name)[-150:]
         log = str(self._logs / f"{file_name}.log") if self._logs else None
+        heartbeat = self._mark.with_name(f"{self._mark.name}-{file_name}")
         call = (*_reference(task.function), dict(task.arguments))
         with _connection():
-            self._completed.add(self._client.submit(_call_in_worker, self._place, log, *call, key=key))
+            future = self._client.submit(_call_in_worker, self._place, log, str(heartbeat), *call, key=key)
+            self._running[key] = _Running(task, future, heartbeat, attempt)
+            self._completed.add(future)
 
     def completed(self) -> Iterator[Result]:
-        for future in self._completed:
-            task, before = self._tasks.pop(future.key)
-            if _was_killed(future) and task.progress() != before:
-                print(f"{task.name}: progressed before its workers ended, runs again", flush=True)
-                self.submit(task)
-            else:
-                yield self._result(task.name, future)
+        with self._watched():
+            for future in self._completed:
+                running = self._running.pop(future.key)
+                task, is_stalled = running.task, running.is_stalled
+                if is_stalled and running.worker is not None:
+                    self._restart_worker(running.worker)
+                if (is_stalled or _was_killed(future)) and running.has_progressed():
+                    print(f"{task.name}: progressed before its workers ended, runs again", flush=True)
+                    self.submit(task)
+                elif is_stalled and running.attempt < MAX_DEATHS:
+                    self.submit(task, running.attempt + 1)
+                elif is_stalled:
+                    yield Result(task.name, error=f"it made no progress, {MAX_DEATHS} times")
+                else:
+                    yield self._result(task.name, future)
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        """Within the block a thread gives back tasks without progress."""
+        ended = threading.Event()
+
+        def watch() -> None:
+            while not ended.wait(min(10.0, self._stall_seconds / 4)):
+                with suppress(KappError), _connection():  # `completed` reports a connection that ended
+                    self._cancel_stalled()
+
+        threading.Thread(target=watch, daemon=True).start()
+        try:
+            yield
+        finally:
+            ended.set()
+
+    def _cancel_stalled(self) -> None:
+        """Cancel the tasks of each worker on which none shows a sign that it works."""
+        places = {str(key): worker for worker, keys in self._client.processing().items() for key in keys}
+        now, by_worker = time.monotonic(), dict[str, list[_Running]]()
+        for key, running in list(self._running.items()):
+            running.worker = places.get(key)
+            if running.worker is None:  # it waits for one
+                running.changed_at = now
+                continue
+            if running.has_changed():
+                self._slowest_step = max(self._slowest_step, now - running.changed_at)
+                running.changed_at = now
+            by_worker.setdefault(running.worker, []).append(running)
+        limit = max(self._stall_seconds, STALL_FACTOR * self._slowest_step)
+        for group in by_worker.values():  # a worker may have a second task, which waits for the first
+            latest = max(running.changed_at for running in group)
+            for running in group:
+                running.changed_at = latest
+                if now - latest > limit and running.task.progress is not None and not running.is_stalled:
+                    print(f"{running.task.name}: no progress for {progress.duration(limit)}, given back")
+                    running.is_stalled = True
+                    running.future.cancel()
+
+    def _restart_worker(self, address: str) -> None:
+        """Restart the worker at `address`, which may have stopped; without a nanny it is only removed."""
+        with _connection():
+            self._client.restart_workers([address], timeout=RESTART_SECONDS, raise_for_error=False)
 
     def _result(self, name: str, future: Any) -> Result:
         from distributed import KilledWorker
@@ -173,8 +287,8 @@ class Dask:
         _, message = event
         if message.get("action") == "remove-worker" and not message["expected"]:
             for key in message["processing-tasks"]:
-                if key in self._tasks:
-                    print(f"{self._tasks[key][0].name}: its worker ended", file=sys.stderr, flush=True)
+                if key in self._running:
+                    print(f"{self._running[key].task.name}: its worker ended", file=sys.stderr, flush=True)
 
 
 def _was_killed(future: Any) -> bool:
@@ -220,7 +334,9 @@ def _is_loopback(host: str) -> bool:
 
 
 @contextmanager
-def local(workers: int, folder: Path, dashboard: bool = False) -> Iterator[Dask]:
+def local(
+    workers: int, folder: Path, dashboard: bool = False, stall_seconds: float = STALL_SECONDS
+) -> Iterator[Dask]:
     """Worker processes on this machine, which end with the block, or with this process.
 
     With several workers and GPUs, each worker uses one GPU.
@@ -229,6 +345,7 @@ def local(workers: int, folder: Path, dashboard: bool = False) -> Iterator[Dask]
         workers: how many.
         folder: for a temporary file and, with several workers, for their output.
         dashboard: open Dask's dashboard on the loopback address, and print where.
+        stall_seconds: as for `Dask`.
 
     Raises:
         KappError: they can't be started.
@@ -272,7 +389,7 @@ def local(workers: int, folder: Path, dashboard: bool = False) -> Iterator[Dask]
             if dashboard:
                 print(f"dashboard: {pool.dashboard_link}", flush=True)
             with Client(pool, set_as_default=False) as client, _mark(folder) as mark:
-                yield Dask(client, workers, mark, folder / "logs" if workers > 1 else None)
+                yield Dask(client, workers, mark, folder / "logs" if workers > 1 else None, stall_seconds)
         except BaseException:
             for nanny in pool.workers.values():
                 nanny.close_gracefully()  # it doesn't restart its worker
@@ -349,7 +466,8 @@ def _mark(folder: Path) -> Iterator[Path]:
     try:
         yield mark
     finally:
-        mark.unlink(missing_ok=True)
+        for each in folder.glob(f"{mark.name}*"):  # with the heartbeats
+            each.unlink(missing_ok=True)
 
 
 def _reference(function: Callable) -> tuple[str, str]:
@@ -358,15 +476,18 @@ def _reference(function: Callable) -> tuple[str, str]:
     return module.__spec__.name if module.__spec__ else module.__name__, function.__name__  # not __main__
 
 
-def _call_in_worker(place: tuple[str, str, str], log: str | None, *call: Any) -> dict[str, Any]:
-    """As `_call`, in a worker of Dask: in the folder and with the backend of `place`, and with a log."""
+def _call_in_worker(
+    place: tuple[str, str, str], log: str | None, heartbeat: str, *call: Any
+) -> dict[str, Any]:
+    """As `_call`, in a worker of Dask: in the folder and with the backend of `place`, with a log and with a
+    heartbeat."""
     from distributed import get_worker
 
     name = str(get_worker().name)
     if why := _misfit(*place, dask_worker=get_worker()):
         return {"worker": name, "misfit": why}
     folder, _, os.environ["KERAS_BACKEND"] = place
-    with chdir(folder), _output_to(log) if log else nullcontext():
+    with chdir(folder), _output_to(log) if log else nullcontext(), progress.heartbeat(Path(heartbeat)):
         return {"worker": name, **_call(*call)}
 
 
@@ -377,7 +498,7 @@ def _call(module: str, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
     except BrokenPipeError:
         raise
     except Exception as error:
-        return {"error": _one_line(error)}
+        return {"error": _one_line(error), "is_environment": isinstance(error, KappError)}
     finally:
         if "keras" in sys.modules:  # free the memory of the task's networks
             sys.modules["keras"].backend.clear_session()

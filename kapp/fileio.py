@@ -140,7 +140,8 @@ def read_arrays(path: Path, way_out: str) -> dict[str, "np.ndarray"]:
 
 @contextmanager
 def atomic_folder(folder: Path) -> Iterator[Path]:
-    """A temporary folder that replaces `folder` when the block ends without an error.
+    """A temporary folder that replaces `folder` when the block ends without an error, and then removes what
+    killed processes of this machine left of theirs.
 
     Otherwise an earlier `folder` stays as it was.
 
@@ -155,6 +156,7 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
         partial.mkdir()
         yield partial
         _replace_folder(folder, partial, old)
+        _remove_abandoned(folder)
     except OSError as error:
         raise KappError(
             f"cannot write {folder}: {error.strerror or error}. Free some room or choose another --out."
@@ -178,6 +180,28 @@ def _replace_folder(folder: Path, new: Path, old: Path) -> None:
         except OSError:  # not empty: another process wrote it since
             if attempt == MAX_REPLACED - 1 or not is_folder(folder):
                 raise
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Remove the temporary folders of `folder` whose process has ended."""
+    name = re.compile(rf"\.(\d+)-(old-)?{re.escape(folder.name)}")
+    with suppress(OSError):
+        for path in folder.parent.iterdir():
+            if (match := name.fullmatch(path.name)) and not _is_running(int(match[1])):
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_running(pid: int) -> bool:
+    """Whether this machine has a process with the number `pid`, as far as it can be known."""
+    if os.name != "posix":
+        return True
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def _remove_partial(folder: Path) -> None:

@@ -3,6 +3,9 @@
 import sys
 import time
 import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, TextIO
 
 from kapp import interrupt
@@ -51,6 +54,27 @@ class PrintableOutput:
         return getattr(self._stream, name)
 
 
+_heartbeat: Path | None = None  # the file that `beat` touches
+
+
+@contextmanager
+def heartbeat(path: Path) -> Iterator[None]:
+    """Within the block `beat` touches the file `path`, which then tells other processes of this one."""
+    global _heartbeat
+    before, _heartbeat = _heartbeat, path
+    try:
+        yield
+    finally:
+        _heartbeat = before
+
+
+def beat() -> None:
+    """Show that this process works, where another one watches it."""
+    if _heartbeat is not None:
+        with suppress(OSError):
+            _heartbeat.touch()
+
+
 class ProgressLine:
     """Prints how many of `count` items are done, and the remaining time, to stderr.
 
@@ -71,6 +95,7 @@ class ProgressLine:
 
     def __call__(self, done: int) -> None:
         interrupt.check()
+        beat()
         now = time.perf_counter()
         if done == self._count:
             if self._terminal:

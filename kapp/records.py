@@ -120,6 +120,8 @@ class Trial:
     network: str | None = None
     config: dict[str, Setting] = field(default_factory=dict)  # the recipe's resolved settings
     message: str | None = None  # why it failed
+    # Of the sweep.json that it belongs to; None in early versions.
+    sweep_sha256: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -350,13 +352,18 @@ def read(record_type: type[Record], path: Path, way_out: str) -> Record:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise KappError(f"{path} is damaged or missing ({error}). {way_out}") from error
-    stored = values.pop(CHECKSUM, None) if isinstance(values, dict) else None
-    if stored is not None and stored != _sha256(values):
+    if not matches_checksum(values):
         raise KappError(f"{path} is damaged (its values differ from its checksum). {way_out}")
     try:
         return from_json(record_type, values, path)
     except KappError as error:
         raise KappError(f"{error} {way_out}") from error
+
+
+def matches_checksum(values: Any) -> bool:
+    """Whether `values`, as `json.loads` returned them, have the checksum among them, or none; removes it."""
+    stored = values.pop(CHECKSUM, None) if isinstance(values, dict) else None
+    return stored is None or stored == _sha256(values)
 
 
 def read_evaluation(path: Path, way_out: str) -> Evaluation | UnlabeledEvaluation:
@@ -371,12 +378,12 @@ def read_evaluation(path: Path, way_out: str) -> Evaluation | UnlabeledEvaluatio
 
 
 def write(record: Any, path: Path) -> None:
-    """Write `record` to the JSON file `path`, whole.
+    """Write `record`, or a mapping of JSON values, to the JSON file `path`, whole.
 
     Raises:
         KappError: the file can't be written.
     """
-    values = to_json(record)
+    values = dict(record) if isinstance(record, Mapping) else to_json(record)
     write_text(path, json.dumps({**values, CHECKSUM: _sha256(values)}, indent=2) + "\n")
 
 

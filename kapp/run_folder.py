@@ -62,7 +62,8 @@ ADDED_SETTINGS = {
 }  # fmt: skip
 COPIED = ("environment.json", "metrics.csv", "confusion.csv")  # unchanged, by `copy_results`
 CHECKED = ("config.json", "model.keras", "predictions.npz", *COPIED)  # their checksums are in result.json
-FILES = (*CHECKED, "result.json", "report.md")
+# In this order they are deleted: a run that lost the first one is unfinished. config.json is replaced.
+FILES = ("result.json", "report.md", "model.keras", "predictions.npz", *COPIED)
 METRICS = "loss accuracy val_loss val_accuracy learning_rate images_per_second seconds".split()
 
 
@@ -88,19 +89,28 @@ class Predictions(NamedTuple):
         return self._replace(test_logits=self.test_logits[:0], **empty)
 
 
+class BegunRow(NamedTuple):
+    """The part of a row of `metrics.csv` that is trained: of an epoch, or up to the next validation."""
+
+    steps: int  # gradient steps
+    seconds: float
+    learning_rate: float  # of the first step
+
+
 class Checkpoint(NamedTuple):
-    """The state of a training between two epochs, or validations."""
+    """The state of a training."""
 
     metrics: Sequence[Mapping[str, float]]  # the rows of metrics.csv so far
-    model_sha256: str  # of model.keras, the best network so far
-    variables: Mapping[str, np.ndarray]  # of the network, with its random-number states, and of the optimizer
+    model_sha256: str  # of model.keras, the best network so far; "" before the first row
+    # Of the network, with its random-number states, of the optimizer, and of the running metrics.
+    variables: Mapping[str, np.ndarray]
+    begun: BegunRow | None = None  # None: no step since the last row
 
 
 def default_folder(config: RunConfig, names: Sequence[str]) -> Path:
     """`runs/RECIPE-NAMES-sSEED-DIGEST`: one folder per experiment: settings and data."""
-    digest = hashlib.sha256(json.dumps(identity(config), sort_keys=True).encode()).hexdigest()
     words = "-".join([config.recipe, *map(file_name, names)])
-    return ROOT / f"{words}-s{config.settings['seed']}-{digest[:6]}"
+    return ROOT / f"{words}-s{config.settings['seed']}-{digest(config)[:6]}"
 
 
 def file_name(name: str) -> str:
@@ -111,6 +121,11 @@ def file_name(name: str) -> str:
 def identity(config: RunConfig) -> dict:
     """The part of `config` that decides what is computed, as JSON values."""
     return identity_settings(records.to_json(config))
+
+
+def digest(config: RunConfig) -> str:
+    """The SHA-256 of the identity of `config`, in hexadecimal."""
+    return hashlib.sha256(json.dumps(identity(config), sort_keys=True).encode()).hexdigest()
 
 
 def identity_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -132,9 +147,14 @@ def is_finished(folder: Path | str, config: RunConfig) -> bool:
 
 
 def progress(folder: Path) -> list[int]:
-    """Numbers that change with each epoch of the run in `folder`, which need not exist yet."""
-    paths = [folder / "metrics.csv", folder / "linear_probe" / "metrics.csv"]
-    return [path.stat().st_mtime_ns for path in paths if is_file(path)]
+    """Numbers that change with each checkpoint of the run in `folder`, which need not exist yet, and when it
+    is finished."""
+    times = []
+    for name in ("metrics.csv", "checkpoints/latest.npz", "result.json"):
+        for path in (folder / name, folder / "linear_probe" / name):
+            with suppress(OSError):  # a file that doesn't exist, or is being replaced
+                times += [path.stat().st_mtime_ns]
+    return times
 
 
 class Run:
@@ -194,11 +214,14 @@ class Run:
         make_folder(folder)
         if overwrite:
             _delete_files(folder)
-        if not is_file(folder / "config.json"):
+        if overwrite or not is_file(folder / "config.json"):
             records.write(config, folder / "config.json")
         make_folder(folder / "checkpoints")
         make_folder(folder / "figures")
-        return cls(folder)
+        run = cls(folder)
+        if run.is_finished:  # a process that was killed after it wrote the result
+            run.delete_checkpoints()
+        return run
 
     @classmethod
     def _refuse_others(cls, folder: Path, config: RunConfig, overwrite: bool) -> None:
@@ -267,6 +290,20 @@ class Run:
         """The run folder of a transfer's first phase."""
         return self.folder / "linear_probe"
 
+    @property
+    def probe(self) -> Run | None:
+        """The run of a transfer's first phase; None: there is none.
+
+        Raises:
+            KappError: it is of another transfer, or a file is damaged.
+        """
+        if not is_file(self.linear_probe / "config.json"):
+            return None
+        probe = Run(self.linear_probe)
+        if identity(probe.config) != identity(self.config):
+            raise KappError(f"{probe.folder} is of another transfer: its settings differ. {START_AGAIN}")
+        return probe
+
     def figure(self, name: str) -> Path:
         """The file of the figure called `name`."""
         return self.folder / "figures" / f"{name}.png"
@@ -277,11 +314,11 @@ class Run:
 
     @property
     def config(self) -> RunConfig:
-        return records.read(RunConfig, self.config_file, START_AGAIN)
+        return records.read(RunConfig, self.check_file("config.json"), START_AGAIN)
 
     @property
     def environment(self) -> Environment:
-        return records.read(Environment, self.folder / "environment.json", START_AGAIN)
+        return records.read(Environment, self.check_file("environment.json"), START_AGAIN)
 
     @property
     def result(self) -> RunResult:
@@ -410,8 +447,10 @@ class Run:
 
         latest, previous = self.checkpoint_files
         header = {
+            "config": digest(self.config),
             "metrics": checkpoint.metrics,
             "model_sha256": checkpoint.model_sha256,
+            "begun": checkpoint.begun,
             "variables": [*checkpoint.variables],
         }
         arrays: dict[str, Any] = {
@@ -427,14 +466,17 @@ class Run:
         """The checkpoint in the file `path`, one of `checkpoint_files`.
 
         Raises:
-            KappError: it is damaged.
+            KappError: it is damaged, or of another run.
         """
         arrays = read_arrays(path, START_AGAIN)
         try:
             header = json.loads(arrays["header"].tobytes())
+            if header["config"] != digest(self.config):
+                raise ValueError("it is of another run than config.json")
             rows = [check_metrics(row) for row in header["metrics"]]
             variables = {name: arrays[f"variable {name}"] for name in header["variables"]}
-            return Checkpoint(rows, header["model_sha256"], variables)
+            begun = None if header["begun"] is None else BegunRow(*header["begun"])
+            return Checkpoint(rows, header["model_sha256"], variables, begun)
         except (KeyError, TypeError, ValueError) as error:
             raise KappError(f"{path} is damaged ({error!r}). {START_AGAIN}") from error
 

@@ -19,12 +19,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from kapp import records
-from kapp.errors import ConfigError
+from kapp.errors import ConfigError, KappError
 from kapp.fileio import (
     atomic_folder,
     folder_lock,
     is_file,
-    is_folder,
     list_folder,
     make_folder,
     refuse_file,
@@ -34,6 +33,7 @@ from kapp.records import Setting, SweepConfig, Trial
 from kapp.run_folder import START_AGAIN, Run, file_name, identity_settings
 
 ROOT = Path("sweeps")
+RUN_AGAIN = "Remove it: the trial is run again."
 BASELINES = ("baseline", "scratch_baseline")  # a recipe trains these with the best trial alone
 FOLDERS = ("trials", "best", "figures", "logs")
 FILES = ("best.json", "report.md", "sweep.json")  # sweep.json last: it marks the folder
@@ -144,17 +144,23 @@ class Sweep:
         """Every trial so far, by number.
 
         Raises:
-            KappError: a trial's file is damaged.
+            KappError: a trial's file is damaged, or that of another trial.
         """
-        paths = (self.folder / "trials").glob("[0-9]*.json")  # without files that a killed process left
-        found = [records.read(Trial, path, "Remove it: the trial is run again.") for path in paths]
+        paths = sorted((self.folder / "trials").glob("[0-9]*.json"))  # without those of a killed process
+        own, found = digest(self.config), []
+        for path in paths:
+            trial = records.read(Trial, path, RUN_AGAIN)
+            if path.name != f"{trial.number:03d}.json" or trial.sweep_sha256 not in (None, own):
+                raise KappError(f"{path} is that of another trial or sweep. {RUN_AGAIN}")
+            found += [trial]
         return sorted(found, key=lambda trial: trial.number)
 
     def write_trial(self, trial: Trial) -> None:
+        trial = dataclasses.replace(trial, sweep_sha256=digest(self.config))
         records.write(trial, self.folder / "trials" / f"{trial.number:03d}.json")
 
     def write_best(self, settings: Mapping[str, Setting]) -> None:
-        write_text(self.best_file, json.dumps(settings, indent=2) + "\n")
+        records.write(settings, self.best_file)
 
     def write_report(self, text: str) -> None:
         write_text(self.report_file, text)
@@ -193,8 +199,8 @@ class Sweep:
             copy.write_best(identity_settings(best))
         if self.best_run is not None:
             self.best_run.copy_results(copy.best_folder)
-            if is_folder(self.best_run.linear_probe):
-                Run(self.best_run.linear_probe).copy_results(Run(copy.best_folder).linear_probe)
+            if self.best_run.probe is not None:
+                self.best_run.probe.copy_results(Run(copy.best_folder).linear_probe)
         return copy
 
     @property

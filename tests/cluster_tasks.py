@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-from kapp import cluster
+from kapp import cluster, progress
 
 
 def describe(**values):
@@ -43,6 +43,26 @@ def die(path, times):
         Path(path).write_text("x" * (deaths + 1))
         os.kill(os.getpid(), signal.SIGKILL)
     return deaths
+
+
+def stop(path, times):
+    """Stops its process, as a machine that hangs, but only that many times; returns how often it did."""
+    stops = len(Path(path).read_text()) if os.path.exists(path) else 0
+    if stops < times:
+        Path(path).write_text("x" * (stops + 1))
+        os.kill(os.getpid(), signal.SIGSTOP)
+    return stops
+
+
+def work_slowly(path, steps, seconds):
+    """Takes `seconds` per step, and shows each: the first half in the file `path`, the others by its
+    heartbeat."""
+    for step in range(steps):
+        if step < steps // 2:
+            Path(path).write_text(str(step))
+        progress.beat()
+        time.sleep(seconds)
+    return os.getpid()
 
 
 def run_forever(path):

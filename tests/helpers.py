@@ -24,6 +24,46 @@ RUN_FILES = {
 }
 
 
+def write_tiny_npz(path: Path) -> Path:
+    """A data set of 200 + 50 images of 8x8 in three classes that differ in brightness."""
+    random = np.random.default_rng(0)
+
+    def split(count: int):
+        labels = np.arange(count) % 3
+        images = random.normal(60 + 60 * labels[:, None, None, None], 40, (count, 8, 8, 3))
+        return images.clip(0, 255).astype(np.uint8), labels
+
+    (x_train, y_train), (x_test, y_test) = split(200), split(50)
+    np.savez(
+        path, x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test, classes=["dark", "mid", "light"]
+    )
+    return path
+
+
+def flip(path: Path) -> None:
+    """Change a digit, or else the last bit, in the middle of the file."""
+    data = bytearray(path.read_bytes())
+    digits = [i for i, byte in enumerate(data) if chr(byte).isdigit()]
+    data[digits[-1] if digits else len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def replace_by_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+DAMAGES = {
+    "flipped": flip,
+    "empty": lambda path: path.write_bytes(b""),
+    "cut": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
+    "other text": lambda path: path.write_text("[]"),
+    "not UTF-8": lambda path: path.write_bytes(b"\xff\xfe" + path.read_bytes()),
+    "a folder": replace_by_folder,
+    "removed": lambda path: path.unlink(),
+}
+
+
 def file_names(folder: Path) -> set[str]:
     """Names of the files and folders in `folder`."""
     return {path.name for path in folder.iterdir()}

@@ -78,7 +78,7 @@ class Empty:
 @pytest.mark.parametrize(
     ("recipe", "message"),
     [
-        (name, "The same command resumes after the last whole epoch.")
+        (name, "The same command resumes from the last checkpoint.")
         for name in ("train", "distill", "transfer")
     ]
     + [(name, "No file is left half written.") for name in ("export", "evaluate", "report")],

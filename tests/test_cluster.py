@@ -379,3 +379,43 @@ def test_kills_that_left_progress_do_not_count(tmp_path, capfd):
         [result] = workers.completed()
     assert (result.value, result.error) == (5, None)
     assert "a: progressed before its workers ended, runs again" in capfd.readouterr().out
+
+
+def text_of(path: Path) -> str:
+    return path.read_text() if path.exists() else ""
+
+
+@pytest.mark.parametrize(
+    ("times", "counts"),
+    [(1, False), *(pytest.param(*each, marks=pytest.mark.slow) for each in ((4, True), (9, False)))],
+)
+def test_a_task_that_never_ends_is_given_back(tmp_path, capfd, times, counts):
+    """Its worker is stopped. `counts`: each attempt makes progress first, so that three don't suffice."""
+    stops = tmp_path / "stops"
+    arguments = {"path": str(stops), "times": times}
+    with cluster.local(1, tmp_path, stall_seconds=1) as workers:
+        workers.submit(
+            Task("a", cluster_tasks.stop, arguments, lambda: text_of(stops) if counts else "no progress")
+        )
+        [result] = workers.completed()
+    if times == 9:
+        assert (result.error, len(text_of(stops))) == ("it made no progress, 3 times", 3)
+    else:
+        assert (result.value, result.error) == (times, None)
+    printed = capfd.readouterr().out
+    assert printed.count("a: no progress for") == min(times, 3 if times == 9 else times)
+    assert ("a: progressed before its workers ended, runs again" in printed) == counts
+    assert children() == []
+
+
+def test_a_slow_task_keeps_its_worker(tmp_path, capfd):
+    """Its steps take half of the time after which it would be given back."""
+    file = tmp_path / "steps"
+    arguments = {"path": str(file), "steps": 10, "seconds": 0.5}
+    with cluster.local(1, tmp_path, stall_seconds=1) as workers:
+        workers.submit(Task("a", cluster_tasks.work_slowly, arguments, lambda: text_of(file)))
+        waiting = {"path": str(tmp_path / "2"), "steps": 1, "seconds": 0}
+        workers.submit(Task("b", cluster_tasks.work_slowly, waiting, lambda: 0))  # behind the first
+        assert [(each.task, each.error) for each in workers.completed()] == [("a", None), ("b", None)]
+    assert "given back" not in capfd.readouterr().out
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["steps"]

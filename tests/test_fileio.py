@@ -114,6 +114,25 @@ def test_two_processes_that_replace_a_folder_leave_one_of_the_two_whole(tmp_path
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
+def test_the_next_writer_of_a_folder_removes_what_a_killed_one_left(tmp_path):
+    program = (
+        "import os, signal, sys; from pathlib import Path; from kapp.fileio import atomic_folder\n"
+        "with atomic_folder(Path(sys.argv[1])) as partial:\n"
+        "    (partial / 'a').write_text('half')\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    killed = subprocess.Popen([sys.executable, "-c", program, str(tmp_path / "out")])
+    killed.wait()
+    assert (tmp_path / f".{killed.pid}-out" / "a").exists()
+    (tmp_path / f".{killed.pid}-old-out").mkdir()
+    kept = [f".{os.getppid()}-out", f".{killed.pid}-other", ".x-out"]  # of a living process, of other folders
+    for name in kept:
+        (tmp_path / name).mkdir()
+    with atomic_folder(tmp_path / "out") as partial:
+        (partial / "a").write_text("whole")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*kept, "out"])
+
+
 def test_names_that_no_file_can_have_are_no_files(tmp_path):
     for path in (tmp_path / ("x" * 300), "x" * 5000, "a\0b", tmp_path / "file" / "inside"):
         assert not is_file(path)

@@ -92,6 +92,6 @@ def test_a_training_stops_with_its_checkpoint(tiny_npz, tmp_path):
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
-    assert err.endswith("kapp: interrupted. The same command resumes after the last whole epoch.\n")
+    assert err.endswith("kapp: interrupted. The same command resumes from the last checkpoint.\n")
     assert "Traceback" not in err
     assert not list((tmp_path / "run").rglob(".*-*"))

@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 import sys
 import threading
@@ -14,6 +15,7 @@ from kapp.models import keras_file
 from kapp.records import Environment
 from kapp.run_folder import Checkpoint, Predictions, Run, default_folder
 from tests.example_records import CONFIG, RESULT, config, row
+from tests.helpers import DAMAGES, flip
 
 
 def test_a_new_run_writes_its_config(tmp_path):
@@ -211,49 +213,27 @@ def test_a_copy_has_no_network_and_no_path(tmp_path):
     assert str(tmp_path) not in copy.config_file.read_text()
 
 
-def finished(folder) -> Run:
+def finished(folder, config=CONFIG, threads=2, overwrite=False) -> Run:
     """A finished run with all its files."""
-    run = Run.create(folder, CONFIG)
+    run = Run.create(folder, config, overwrite)
     run.write_metrics([row(1), row(2, val_accuracy=0.5)])
     run.write_confusion([[3, 1], [0, 2]], ["a", "b"])
     none = np.zeros(0, np.int32)
     run.write_predictions(Predictions(*(none, none, np.zeros((0, 2), np.float16), none) * 2))
     run.model_file.write_bytes(b"weights")
+    run.write_environment(Environment("0", "", "3", "Linux", "jax", "CPU", 1, threads, {}, "0" * 64))
     run.write_result(RESULT)
     return run
 
 
 READERS = {
     "config.json": lambda run: run.config,
+    "environment.json": lambda run: run.environment,
     "result.json": lambda run: run.result,
     "metrics.csv": Run.metrics_rows,
     "confusion.csv": Run.confusion,
     "predictions.npz": Run.predictions,
     "model.keras": lambda run: keras_file.path(run.folder),
-}
-
-
-def flip(path):
-    """Change a digit, or else the last bit, in the middle of the file."""
-    data = bytearray(path.read_bytes())
-    digits = [i for i, byte in enumerate(data) if chr(byte).isdigit()]
-    data[digits[-1] if digits else len(data) // 2] ^= 1
-    path.write_bytes(data)
-
-
-def replace_by_folder(path):
-    path.unlink()
-    path.mkdir()
-
-
-DAMAGES = {
-    "flipped": flip,
-    "empty": lambda path: path.write_bytes(b""),
-    "cut": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
-    "other text": lambda path: path.write_text("[]"),
-    "not UTF-8": lambda path: path.write_bytes(b"\xff\xfe" + path.read_bytes()),
-    "a folder": replace_by_folder,
-    "removed": lambda path: path.unlink(),
 }
 
 
@@ -267,6 +247,48 @@ def test_no_reader_believes_a_changed_file_of_a_finished_run(tmp_path, name, dam
         READERS[name](Run(run.folder))
     assert "\n" not in str(error.value)
     assert name in str(error.value) or "unfinished run" in str(error.value)
+
+
+def test_checkpoints_that_a_killed_process_left_in_a_finished_run_are_deleted(tmp_path):
+    run = finished(tmp_path / "run")
+    run.checkpoint_files[1].write_bytes(b"left")
+    with Run.open(run.folder, CONFIG) as again:
+        assert not run.checkpoint_files[1].exists()
+        assert again.result == RESULT
+
+
+@pytest.mark.parametrize("name", ["config.json", "environment.json"])
+def test_a_valid_file_of_another_run_is_refused(tmp_path, name):
+    run, other = finished(tmp_path / "run"), finished(tmp_path / "other", config(seed=1), threads=7)
+    shutil.copyfile(other.folder / name, run.folder / name)
+    with pytest.raises(KappError, match=f"run/{name} has changed since its run ended"):
+        READERS[name](Run(run.folder))
+
+
+def test_the_result_of_another_run_is_refused(tmp_path):
+    run, other = finished(tmp_path / "run"), finished(tmp_path / "other", config(seed=1))
+    shutil.copyfile(other.folder / "result.json", run.folder / "result.json")
+    with pytest.raises(KappError, match="config.json has changed"):
+        Run(run.folder).config  # noqa: B018
+
+
+def test_a_checkpoint_of_another_run_is_refused(tmp_path):
+    run, other = (Run.create(tmp_path / str(seed), config(seed=seed)) for seed in (0, 1))
+    for each in (run, other):
+        each.write_checkpoint(Checkpoint([row(1)], "0" * 64, {"network0": np.zeros(2)}))
+    shutil.copyfile(other.config_file, run.config_file)
+    with pytest.raises(KappError, match="latest.npz is damaged .*it is of another run than config.json"):
+        Run(run.folder).read_checkpoint(run.checkpoint_files[0])
+
+
+def test_the_linear_probe_of_another_transfer_is_refused(tmp_path):
+    run = finished(tmp_path / "run")
+    assert run.probe is None
+    finished(run.linear_probe)
+    assert run.probe.result == RESULT
+    finished(run.linear_probe, config(seed=1), overwrite=True)
+    with pytest.raises(KappError, match="linear_probe is of another transfer"):
+        run.probe  # noqa: B018
 
 
 def test_a_run_of_an_early_version_has_no_checksums_and_is_readable(tmp_path):
@@ -283,8 +305,6 @@ def test_a_run_of_an_early_version_has_no_checksums_and_is_readable(tmp_path):
 
 def test_a_copy_of_a_changed_run_is_refused(tmp_path):
     run = finished(tmp_path / "run")
-    run.write_environment(Environment("0", "", "3", "Linux", "jax", "CPU", 1, 2, {}, "0" * 64))
-    run.write_result(RESULT)
     run.copy_results(tmp_path / "copy")
     flip(tmp_path / "copy" / "metrics.csv")
     with pytest.raises(KappError, match=r"copy/metrics.csv has changed"):

@@ -1,12 +1,15 @@
 """The sweep folder: new, resumed, overwritten, refused."""
 
+import shutil
 import threading
 import time
 from dataclasses import replace
 
 import pytest
 
+from kapp import cli
 from kapp.errors import ConfigError, KappError
+from kapp.recipes import train
 from kapp.records import SearchRange, SweepConfig, Trial
 from kapp.sweep_folder import Sweep
 
@@ -34,6 +37,29 @@ def test_half_written_files_of_a_killed_process_are_ignored(tmp_path):
     (trials / ".4242-000.json").write_text((trials / "000.json").read_text())
     (trials / ".4242-001.json").write_text("")
     assert [trial.number for trial in sweep.trials()] == [0]
+
+
+@pytest.mark.parametrize("place", ["mine/trials/000.json", "other/trials/001.json"])
+def test_a_trial_of_another_number_or_sweep_is_refused(tmp_path, place):
+    for name, config in (("mine", CONFIG), ("other", replace(CONFIG, tuner="bayesian"))):
+        with Sweep.open(tmp_path / name, config) as sweep:
+            for number in (0, 1):
+                sweep.write_trial(Trial(number, {}, epochs=1, run=number))
+    mine = Sweep(tmp_path / "mine")
+    assert len(mine.trials()) == 2
+    shutil.copyfile(tmp_path / place, mine.folder / "trials" / "001.json")
+    with pytest.raises(KappError, match="001.json is that of another trial or sweep. Remove it"):
+        mine.trials()
+
+
+def test_changed_settings_of_the_best_trial_are_refused(tmp_path):
+    with Sweep.open(tmp_path / "sweep", CONFIG) as sweep:
+        sweep.write_best({"epochs": 3, "learning_rate": 0.125})
+    flags = ["--config", str(sweep.best_file)]
+    assert cli.parse(train.Config, flags).hparams.learning_rate == 0.125
+    sweep.best_file.write_text(sweep.best_file.read_text().replace("0.125", "0.124"))
+    with pytest.raises(ConfigError, match="best.json: its values differ from its checksum. Where you edited"):
+        cli.parse(train.Config, flags)
 
 
 @pytest.mark.parametrize("text", ["{", "{}", '{"number": 0, "values": {}, "epochs": 1, "run": 0, "rn": 1}'])

@@ -7,6 +7,7 @@ from kapp.callbacks.metrics_csv import MetricsCSV
 from kapp.callbacks.non_finite_loss import StopOnNonFiniteLoss
 from kapp.callbacks.progress import Progress
 from kapp.callbacks.resume_checkpoint import ResumeCheckpoint
+from kapp.callbacks.resumed_row import ResumedRow
 from kapp.callbacks.stop_on_interrupt import StopOnInterrupt
 from kapp.callbacks.throughput import Throughput
 
@@ -16,6 +17,7 @@ __all__ = [
     "MetricsCSV",
     "Progress",
     "ResumeCheckpoint",
+    "ResumedRow",
     "StopOnConstantOutput",
     "StopOnInterrupt",
     "StopOnNonFiniteLoss",

@@ -16,7 +16,6 @@ import tyro
 
 from kapp import cli
 from kapp.errors import ConfigError
-from kapp.fileio import is_folder
 from kapp.run_folder import Run
 from kapp.sweep_folder import Sweep
 
@@ -68,8 +67,7 @@ def find_runs(folders: Iterable[Path]) -> list[Run]:
     """Returns the finished runs in `folders`, linear probes included, and prints which it leaves out."""
     runs = []
     for run in map(Run, folders):
-        probe = [Run(run.linear_probe)] if is_folder(run.linear_probe) else []
-        for each in (*probe, run):
+        for each in filter(None, (run.probe, run)):
             if each.is_finished:
                 runs += [each]
             else:

@@ -73,7 +73,7 @@ class Config:
     """A paragraph below the report's title: what the data are, why the runs were made."""
     cluster: ClusterOptions = ClusterOptions()
 
-    interrupted: ClassVar[str] = "The same command resumes after the last whole epoch."
+    interrupted: ClassVar[str] = "The same command resumes from the last checkpoint."
 
     def check(self) -> None:
         """Refuse wrong values before Keras is imported.

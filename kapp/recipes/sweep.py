@@ -94,7 +94,7 @@ class Config:
     cluster: ClusterOptions = ClusterOptions()
 
     word: ClassVar[str]  # the command's, after `sweep`
-    interrupted: ClassVar[str] = "The same command resumes after the last whole epoch of each trial."
+    interrupted: ClassVar[str] = "The same command resumes from the last checkpoint of each trial."
 
     @property
     def name(self) -> str:
@@ -325,7 +325,8 @@ def find_or_train(settings: train.Settings, cluster: Cluster) -> Path:
     folder = default_run_folder(config, [settings.model, settings.dataset])
     if not is_finished(folder, config):
         arguments = {"recipe": "train", "settings": cli.as_json(settings)}
-        wait_for(Task(f"training of {settings.model}", run_recipe, arguments), cluster)
+        task = Task(f"training of {settings.model}", run_recipe, arguments, lambda: progress(folder))
+        wait_for(task, cluster)
     return folder
 
 

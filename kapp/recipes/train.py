@@ -62,7 +62,7 @@ class Config:
     compute: ComputeOptions = ComputeOptions()
     output: OutputOptions = OutputOptions()
 
-    interrupted: ClassVar[str] = "The same command resumes after the last whole epoch."
+    interrupted: ClassVar[str] = "The same command resumes from the last checkpoint."
 
     def check(self) -> None:
         """Refuse wrong values before Keras is imported.

@@ -18,10 +18,10 @@ from kapp.reporting import run_report, tables
 from kapp.reporting.figures import BLUE, GRAY, ORANGE, save, simplify, wide_figure
 from kapp.reporting.markdown import Block, Figure, Heading, Paragraph, Table, code, escape, to_markdown
 from kapp.reporting.tables import format_si, percent
-from kapp.run_folder import Run
 from kapp.sweep_folder import Sweep, best_trial
 
 COLUMNS = 3  # of panels
+NO_COLUMNS = ("values", "config", "sweep_sha256")  # of rows.csv
 NOT_SHOWN = ("out", "overwrite", "baseline", "baseline_epochs", "scratch_baseline", "scratch_epochs")
 TEACHER_SETTINGS = ("teacher_width", "teacher_epochs", "teacher_seed")  # of a teacher that the sweep trains
 
@@ -52,8 +52,8 @@ def write_summary(sweep: Sweep, out: Path, title: str = "", note: str = "") -> N
         match run.config.recipe:
             case "distill":
                 run_report.write_distillation(run, None, [])
-            case "transfer":
-                run_report.write_transfer(run, Run(run.linear_probe), None)
+            case "transfer" if (probe := run.probe) is not None:
+                run_report.write_transfer(run, probe, None)
             case _:
                 run_report.write(run)
     again = (
@@ -67,7 +67,7 @@ def rows(sweep: Sweep) -> pd.DataFrame:
     """Returns one row per trial: the fields of its record, and the values that it was trained with."""
     lines = []
     for trial in sweep.trials():
-        fields = {key: value for key, value in vars(trial).items() if key not in ("values", "config")}
+        fields = {key: value for key, value in vars(trial).items() if key not in NO_COLUMNS}
         lines += [fields | {each.name: trained_with(trial, each.name) for each in sweep.config.space}]
     return pd.DataFrame(lines)
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from kapp import cli
 from kapp.data import Dataset
 from kapp.errors import ConfigError
-from kapp.fileio import is_file
 from kapp.papers import hu, order
 from kapp.recipes import distill, train, transfer
 from kapp.recipes.settings import DataOptions
@@ -78,7 +77,7 @@ class Cell:
         if not self.planned.is_finished or self.planned.folder is None:
             return None
         run = Run(self.planned.folder)
-        return Run(run.linear_probe) if getattr(self.row, "phase", "") == "linear_probe" else run
+        return run.probe if getattr(self.row, "phase", "") == "linear_probe" else run
 
     def missing(self) -> list[PlannedRun]:
         return [] if self.is_finished else self.planned.missing()
@@ -157,9 +156,8 @@ def finished_runs(folders: Iterable[Path]) -> list[Run]:
         if not found:
             raise ConfigError(f"--merge {folder}: there is no finished run in it.")
         for run in found:
-            probe = run.linear_probe
-            if is_file(probe / "result.json"):
-                runs += [Run(probe)]
+            if run.probe is not None and run.probe.is_finished:
+                runs += [run.probe]
         runs += found
     return runs
 

@@ -228,6 +228,10 @@ class Learner(keras.Model):
         copy.compile()
         return copy
 
+    def sync_variables(self) -> None:
+        """Give the variables their values, for callbacks between two steps of `fit`."""
+        backend.sync_variables(self)
+
     def train_step(self, *state_and_data: Any) -> Any:
         return self._train_step(*state_and_data)
 

@@ -4,7 +4,7 @@ import math
 import time
 from dataclasses import dataclass
 from statistics import median
-from typing import Literal
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -15,11 +15,13 @@ from kapp.callbacks import (
     MetricsCSV,
     Progress,
     ResumeCheckpoint,
+    ResumedRow,
     StopOnConstantOutput,
     StopOnInterrupt,
     StopOnNonFiniteLoss,
     Throughput,
 )
+from kapp.callbacks.resume_checkpoint import SAVE_MINUTES
 from kapp.data import Dataset, Split, pipelines
 from kapp.errors import KappError
 from kapp.metrics import classification
@@ -84,6 +86,7 @@ def fit(
     validate_every: int | None = None,
     keep_last: bool = False,
     stop_epoch: int | None = None,
+    save_minutes: float = SAVE_MINUTES,
 ) -> None:
     """Train the compiled `learner` on `dataset.train`; resume where `run` was interrupted.
 
@@ -98,6 +101,7 @@ def fit(
             an epoch). The last validation is the first one at or after the end of the last epoch.
         keep_last: keep the network of the last epoch also where there are validation images.
         stop_epoch: the last epoch, where it isn't that of `hparams`.
+        save_minutes: of training, between two checkpoints within the time of a row.
 
     Raises:
         KappError: the loss isn't finite, the network predicts the same for every image, or a file of the run
@@ -114,11 +118,12 @@ def fit(
     images = dataset.images if learner.streamed else None
     augmentation = learner.augmentation
 
-    resume = ResumeCheckpoint(run, selects=has_validation and not keep_last)
-    done = resume.restore(learner)
-    if done == validations:
-        return
     distributed.run_on_primary(lambda: run.write_environment(device.environment(dataset.checksum)))
+    throughput = Throughput(steps * batch_size)
+    resume = ResumeCheckpoint(run, throughput, steps, has_validation and not keep_last, save_minutes)
+    done = resume.restore(learner)
+    if done >= validations:
+        return
     check = pipelines.index_batch(validation_split.samples[:CHECK_IMAGES], augmentation, images)
     callbacks = [
         StopOnInterrupt(),
@@ -131,7 +136,7 @@ def fit(
         ),
         StopOnNonFiniteLoss(run),
         StopOnConstantOutput(run, check),
-        Throughput(steps * batch_size),
+        throughput,
     ]
     if distributed.is_primary():
         callbacks += [
@@ -140,19 +145,20 @@ def fit(
             Progress(validations, steps, learner.network.name, epochs_per_row=epochs_per_row),
             resume,  # last: the files of the epochs that it counts must be on disk
         ]
-    with interrupt.deferred():
+
+    def fit_rows(first: int, last: int, begun_steps: int, callbacks: Any) -> None:
         learner.fit(
             pipelines.train_batches(
                 dataset.train.samples,
                 batch_size,
                 seed=seed,
                 augmentation=augmentation,
-                first_step=done * steps,
+                first_step=first * steps + begun_steps,
                 images=images,
             ),
-            steps_per_epoch=steps,
-            initial_epoch=done,
-            epochs=validations,
+            steps_per_epoch=steps - begun_steps,
+            initial_epoch=first,
+            epochs=last,
             validation_data=pipelines.eval_batches(
                 validation_split.samples, EVAL_BATCH_SIZE, augmentation, images
             ),
@@ -160,6 +166,14 @@ def fit(
             verbose=0,
             callbacks=callbacks,
         )
+
+    with interrupt.deferred():
+        if begun := resume.begun_steps:  # Keras can't begin within an epoch: the rest is a fit of its own
+            rest = ResumedRow(callbacks, begun, lambda: resume.restore_running_metrics(learner), learner)
+            fit_rows(done, done + 1, begun, rest)
+            done += 1
+        if done < validations:
+            fit_rows(done, validations, 0, callbacks)
     distributed.barrier()  # until the primary process has written the last epoch
 
 

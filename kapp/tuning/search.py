@@ -73,7 +73,7 @@ class Search:
         """Run trials on `cluster` until the search has ended.
 
         Raises:
-            KappError: several trials in a row crashed.
+            KappError: several trials in a row crashed; or one met a damaged file, or a full disk.
         """
         self._submit(cluster)
         for result in cluster.completed():
@@ -107,6 +107,11 @@ class Search:
         trial = self._running.pop(result.task)
         trial.worker = result.worker
         ended, error = None, result.error
+        if result.is_environment:  # no failure of the trial: it is still to be trained
+            raise KappError(
+                f"{result.task}: {error} The same command resumes with this trial, and trains it again where "
+                f"you remove {self._sweep.run_folder(trial.run)}."
+            )
         if error is None:
             try:
                 ended = records.from_json(TrialResult, result.value, f"the result of {result.task}")

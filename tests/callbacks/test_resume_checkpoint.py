@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from kapp import data
-from kapp.callbacks import ResumeCheckpoint
+from kapp.callbacks import ResumeCheckpoint, Throughput
 from kapp.data import Augmentation
 from kapp.errors import KappError
 from kapp.run_folder import Run
@@ -135,7 +135,7 @@ DAMAGES = {
 def restored(run: Run, dataset) -> tuple[int, list[np.ndarray]]:
     """The epochs and the variables that a resumed training starts from."""
     learner = new_learner(dataset)
-    return ResumeCheckpoint(run).restore(learner), state_of(learner.network)
+    return ResumeCheckpoint(run, Throughput(20), 1).restore(learner), state_of(learner.network)
 
 
 @pytest.mark.parametrize("damage", DAMAGES)

@@ -218,7 +218,7 @@ def test_an_interrupted_sweep_resumes(swept, tiny_npz, tmp_path):
     _, err = process.communicate(timeout=30)
     assert process.returncode == 130
     assert err.endswith(
-        "kapp: interrupted. The same command resumes after the last whole epoch of each trial.\n"
+        "kapp: interrupted. The same command resumes from the last checkpoint of each trial.\n"
     )
     assert psutil.wait_procs(workers, timeout=10)[1] == []
     assert Sweep(tmp_path / "mine").trials()[1].status == "running"

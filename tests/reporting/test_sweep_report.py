@@ -99,12 +99,12 @@ def test_values_of_the_best_at_a_limit_of_the_search_are_named(sweep):
 
 
 def test_settings_of_a_teacher_are_shown_only_if_the_sweep_trains_it(sweep):
-    sweep.write_trial(trial(0, 0.5))
     path = sweep.folder / "sweep.json"
     for teacher, shown in (("deep_resnet", True), ("runs/deep_resnet", False)):
         config = {"student": "16fc-3fc", "dataset": "shapes", "teacher": [teacher], "teacher_width": 0.75}
         config |= {"epochs": 3}
         write(replace(sweep.config, settings=config), path)
+        sweep.write_trial(trial(0, 0.5))
         assert ("| teacher width" in report(sweep)) == shown
 
 

@@ -6,8 +6,11 @@ import keras
 import numpy as np
 
 from kapp import data, models
+from kapp.data import Augmentation
 from kapp.papers.hparams import HParams
 from kapp.run_folder import Run
+from kapp.training import Distiller, Learner, TeacherLogits
+from kapp.training.linear_probe import LinearProbe, replace_head, set_trainable
 from kapp.training.loop import RunDetails
 from tests import example_records
 
@@ -72,3 +75,32 @@ def random_dataset() -> data.Dataset:
     samples = np.arange(80, dtype=np.int32)
     parts = [data.Split(images, labels, part) for part in (samples[:64], samples[64:72], samples[72:])]
     return data.Dataset("random", images, labels, tuple("abcdefghij"), *parts)
+
+
+AUGMENTATION = Augmentation(1)
+
+
+def _network(notation="6c-mp-d0.3-8fc-3fc", seed=0) -> keras.Model:
+    return models.build(notation, 3, image_shape=(8, 8, 3), mean=[120] * 3, std=[60] * 3, seed=seed)
+
+
+def on_labels(dataset, folder) -> Learner:
+    return Learner(_network(), dataset, AUGMENTATION)
+
+
+def from_live_teachers(dataset, folder) -> Learner:
+    return Distiller([_network("8fc-3fc", 1), _network("4c-3fc", 2)], _network(), dataset, AUGMENTATION)
+
+
+def from_cached_logits(dataset, folder) -> Learner:
+    return Distiller(TeacherLogits(_network("8fc-3fc", 1), dataset, AUGMENTATION, folder=folder), _network())
+
+
+def linear_probe(dataset, folder) -> Learner:
+    split = replace_head(_network(), 3)
+    set_trainable(split.backbone, False)
+    return LinearProbe(split, dataset, AUGMENTATION)
+
+
+# Functions of a data set and a folder, which return a Learner that isn't compiled.
+LEARNERS = [on_labels, from_live_teachers, from_cached_logits, linear_probe]

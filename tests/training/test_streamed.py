@@ -4,39 +4,13 @@ import keras
 import numpy as np
 import pytest
 
-from kapp import data, models
-from kapp.data import Augmentation
-from kapp.training import Distiller, Learner, TeacherLogits, loop
-from kapp.training.linear_probe import LinearProbe, replace_head, set_trainable
+from kapp import data
+from kapp.training import loop
 from tests.helpers import untimed_metrics
-from tests.training.helpers import DETAILS, hparams, new_run, state_of
-
-AUGMENTATION = Augmentation(1)
+from tests.training.helpers import DETAILS, LEARNERS, hparams, new_run, state_of
 
 
-def network(notation="6c-mp-d0.3-8fc-3fc", seed=0) -> keras.Model:
-    return models.build(notation, 3, image_shape=(8, 8, 3), mean=[120] * 3, std=[60] * 3, seed=seed)
-
-
-def on_labels(dataset, folder) -> Learner:
-    return Learner(network(), dataset, AUGMENTATION)
-
-
-def from_live_teachers(dataset, folder) -> Learner:
-    return Distiller([network("8fc-3fc", 1), network("4c-3fc", 2)], network(), dataset, AUGMENTATION)
-
-
-def from_cached_logits(dataset, folder) -> Learner:
-    return Distiller(TeacherLogits(network("8fc-3fc", 1), dataset, AUGMENTATION, folder=folder), network())
-
-
-def linear_probe(dataset, folder) -> Learner:
-    split = replace_head(network(), 3)
-    set_trainable(split.backbone, False)
-    return LinearProbe(split, dataset, AUGMENTATION)
-
-
-@pytest.mark.parametrize("make", [on_labels, from_live_teachers, from_cached_logits, linear_probe])
+@pytest.mark.parametrize("make", LEARNERS)
 def test_each_epoch_has_the_same_bits(make, tiny_npz, tmp_path):
     runs, states = [], []
     for streamed in (False, True):

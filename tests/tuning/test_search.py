@@ -117,6 +117,19 @@ def test_the_search_stops_when_several_trials_in_a_row_raise(tmp_path):
     assert len(search(tmp_path / "sweep", 5)) == 5  # it resumes with the next trial
 
 
+def meet_damage(number):
+    raise KappError("metrics.csv is damaged. Start again with --overwrite.")
+
+
+def test_a_damaged_file_ends_the_search_and_is_no_failure_of_the_trial(tmp_path):
+    message = r"damaged.* The same command resumes with this trial, .* remove .*sweep/trials/000\.$"
+    with pytest.raises(KappError, match=message):
+        search(tmp_path / "sweep", 2, meet_damage)
+    [trial] = Sweep(tmp_path / "sweep").trials()
+    assert (trial.status, trial.end_order) == ("running", None)
+    assert [trial.status for trial in search(tmp_path / "sweep", 2)] == ["finished"] * 2
+
+
 def test_a_trial_without_a_network_fails_and_the_next_runs(tmp_path):
     def task(trial: Trial) -> Task:
         if trial.number == 0:

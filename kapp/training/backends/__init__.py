@@ -1,9 +1,10 @@
-"""What differs by backend in a training step: one module per backend, each with the same four functions.
+"""What differs by backend in a training step: one module per backend, each with the same five functions.
 
 - `inference_jit(network)`: the `jit_compile` of a network that only predicts.
 - `compile_step(learner, run_eagerly, jit_compile)`: the train step, and the `jit_compile` of what Keras
   compiles around it.
 - `test_step(learner, ...)`: one step of `evaluate`.
+- `sync_variables(learner)`: give the variables their values between two steps of `fit`.
 - `assign(learner, variable, value)`: set a variable between two steps of `fit`.
 
 A step first preprocesses its batch (images, teacher logits), outside of any gradient; then it computes the

@@ -34,8 +34,12 @@ def test_step(learner: Any, state: tuple, data: Any) -> tuple[dict, tuple]:
     return logs, (state[0], non_trainable, metrics)
 
 
+def sync_variables(learner: Any) -> None:
+    learner.jax_state_sync()
+
+
 def assign(learner: Any, variable: keras.Variable, value: Any) -> None:
-    learner.jax_state_sync()  # between two steps of `fit` the variables don't have their values
+    sync_variables(learner)
     variable.assign(value)
 
 
