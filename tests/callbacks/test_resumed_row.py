@@ -34,10 +34,13 @@ class Steps(keras.callbacks.Callback):
             raise KeyboardInterrupt
 
 
-def train(make, dataset, folder, run: Run, stop_after: int = 0, save_minutes=0.0, validate_every=None) -> int:
+def train(
+    make, dataset, folder, run: Run, stop_after: int = 0, save_minutes=0.0, validate_every=None, ema=0.0
+) -> int:
     """Train, or resume, on a new learner; returns the number of steps."""
     learner, steps = make(dataset, folder), Steps(stop_after)
-    learner.compile(optimizers.build(HPARAMS, len(dataset.train) // 20))
+    averaging = {"ema": ema} if ema else {}
+    learner.compile(optimizers.build(HPARAMS, len(dataset.train) // 20), **averaging)
     own = learner.fit_callbacks
     learner.fit_callbacks = lambda **settings: [*own(**settings), steps]
     settings = {"seed": 3, "save_minutes": save_minutes, "validate_every": validate_every}
@@ -56,27 +59,28 @@ def begun_steps(run: Run) -> list[int]:
 
 
 @pytest.mark.parametrize(
-    ("make", "streamed"),
+    ("make", "streamed", "ema"),
     [
-        (on_labels, False),
-        (on_labels, True),
-        (from_live_teachers, False),
-        (from_cached_logits, False),
-        (from_cached_logits, True),
-        (linear_probe, False),
+        (on_labels, False, 0.0),
+        (on_labels, True, 0.0),
+        (on_labels, False, 0.9),  # averaged weights
+        (from_live_teachers, False, 0.0),
+        (from_cached_logits, False, 0.0),
+        (from_cached_logits, True, 0.9),
+        (linear_probe, False, 0.0),
     ],
 )
-def test_it_ends_with_the_same_bits(make, streamed, tiny_npz, tmp_path):
+def test_it_ends_with_the_same_bits(make, streamed, ema, tiny_npz, tmp_path):
     dataset = data.load(f"npz:{tiny_npz}", streamed=streamed)
     whole, stopped = (new_run(tmp_path / name) for name in ("whole", "stopped"))
-    steps = train(make, dataset, tmp_path / "logits", whole, save_minutes=60)
+    steps = train(make, dataset, tmp_path / "logits", whole, save_minutes=60, ema=ema)
     per_epoch = len(dataset.train) // 20
     assert (steps, per_epoch) == (3 * per_epoch, 8)
 
-    train(make, dataset, tmp_path / "logits", stopped, stop_after=per_epoch + 4)
+    train(make, dataset, tmp_path / "logits", stopped, stop_after=per_epoch + 4, ema=ema)
     assert begun_steps(stopped) == [3, 2]  # the step in which it stopped is lost
     assert len(stopped.metrics_rows()) == 1
-    assert train(make, dataset, tmp_path / "logits", stopped) == steps - per_epoch - 3
+    assert train(make, dataset, tmp_path / "logits", stopped, ema=ema) == steps - per_epoch - 3
 
     assert untimed_metrics(stopped) == untimed_metrics(whole)
     assert weight_bytes(stopped) == weight_bytes(whole)
