@@ -5,9 +5,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests.helpers import write_tiny_npz
+
+hypothesis.settings.register_profile("kapp", deadline=None)  # tests don't time
+hypothesis.settings.load_profile("kapp")
 
 
 @pytest.fixture(scope="session")

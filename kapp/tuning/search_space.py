@@ -33,7 +33,7 @@ RANGES = {
     "label_smoothing": SearchRange("label_smoothing", 0.0, 0.3),
     "ema": SearchRange("ema", 0.9, 0.999),
 }
-SGD_LEARNING_RATE = SearchRange("learning_rate", 1e-3, 3e-1, log=True)
+SGD_LEARNING_RATE = SearchRange("learning_rate", 1e-3, 1.0, log=True)
 LIMITS = {
     "momentum": (0.0, 0.999),
     "dropout": (0.0, 0.99),

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from kapp.data.sampling import Augmentation, epoch_plan, hold_out, stratified_order
@@ -9,7 +9,6 @@ seeds = st.integers(0, 2**32 - 1)
 
 
 @given(seed=seeds, epoch=st.integers(0, 10_000), samples=st.integers(1, 500), crop_padding=st.integers(0, 5))
-@settings(deadline=None)
 def test_every_epoch_contains_every_sample_once_in_a_valid_view(seed, epoch, samples, crop_padding):
     augmentation = Augmentation(crop_padding)
     order, view = epoch_plan(seed, epoch, samples, augmentation)
@@ -81,7 +80,6 @@ def test_the_views_are_all_different(augmentation, count):
     cut=st.floats(0, 1),
     seed=seeds,
 )
-@settings(deadline=None)
 def test_every_prefix_of_a_stratified_order_is_in_proportion(counts, cut, seed):
     labels = np.repeat(np.arange(len(counts)), counts)
     order = stratified_order(labels, seed)

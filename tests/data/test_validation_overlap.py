@@ -32,7 +32,7 @@ def finished_run(folder: Path, trained_on: Dataset, recorded: np.ndarray | None 
 
 
 @given(teacher=splits, student=splits)
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_the_number_of_common_samples(teacher, student, tiny_npz, tmp_path_factory):
     taught, dataset = (data.load(f"npz:{tiny_npz}", **each) for each in (teacher, student))
     run = finished_run(tmp_path_factory.mktemp("teacher") / "run", taught)

@@ -92,7 +92,7 @@ def test_each_loss_has_a_formula_here():
 
 @pytest.mark.parametrize("name", [name for name in LOSSES if name != "dist"])
 @given(teacher=logits, student=logits)
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_one_value_per_sample(name, teacher, student):
     result = to_numpy(LOSSES[name](LABELS, teacher, student))
     assert result.shape == (3,)
@@ -155,7 +155,7 @@ def gradient(function, z):
 
 @pytest.mark.parametrize("name", [name for name in LOSSES if name not in ("nkd", "dist")])
 @given(z=logits)
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 def test_equal_logits_have_loss_0(name, z):
     np.testing.assert_allclose(to_numpy(LOSSES[name](LABELS, z, z)), 0, atol=1e-5)
 
