@@ -37,8 +37,6 @@ class Augmentation:
     Args:
         crop_padding: integer, number of black pixels added at each side before the crop.
         flip: whether half of the views are mirrored horizontally.
-        flip_order: random: whether a view is mirrored is drawn anew in each epoch. alternating: an image is
-            mirrored in every other epoch; whether in the first is drawn once per image (Jordan 2024).
         crop_scale: the smallest fraction of the image's area in a random square crop, which is resized to the
             whole image; 1: no such crop.
         hue: the largest rotation of the colors, as a fraction of the full circle, up to 0.5.
@@ -48,6 +46,8 @@ class Augmentation:
         mixup: alpha of mixup: images are blended with weights from Beta(alpha, alpha) (Zhang et al. 2018).
         cutmix: alpha of CutMix: a rectangle is replaced by that of another image, whose area has the
             distribution Beta(alpha, alpha) (Yun et al. 2019). With mixup, each image gets one of the two.
+        flip_order: random: whether a view is mirrored is drawn anew in each epoch. alternating: an image is
+            mirrored in every other epoch; whether in the first is drawn once per image (Jordan 2024).
 
     Example:
 
@@ -60,7 +60,6 @@ class Augmentation:
 
     crop_padding: int = 4
     flip: bool = True
-    flip_order: str = "random"
     crop_scale: float = 1.0
     hue: float = 0.0
     saturation: float = 0.0
@@ -68,6 +67,7 @@ class Augmentation:
     random_erasing: float = 0.0
     mixup: float = 0.0
     cutmix: float = 0.0
+    flip_order: str = "random"
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -62,6 +62,7 @@ class Learner(keras.Model):
         self.network = model
         self.augmentation = augmentation or Augmentation()
         self.averaged: keras.Model | None = None
+        self.label_smoothing = self.ema = 0.0
         self.images = self.labels = None
         self.lacks_labels = dataset is not None and dataset.labeled_images < len(dataset.train)
         self.streamed = dataset is not None and dataset.streamed

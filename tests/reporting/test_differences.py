@@ -38,6 +38,7 @@ def test_no_comparison_without_predictions_of_the_same_images(pair, make_run):
     other.write_predictions(predictions)
     config = dataclasses.replace(other.config, data_sha256="1" * 64)
     records.write(config, other.config_file)
+    other.write_result(other.result)
     assert differences.compare_runs(run, other) is None
 
 

@@ -45,6 +45,7 @@ def test_hyperparameters_replace_settings_and_results_replace_both(make_run):
     run = make_run("a", width=0.5, learning_rate=0.01, train_images=20_000)
     settings = {**run.config.settings, "learning_rate": 0.5, "train_images": 7, "precision": "auto"}
     records.write(dataclasses.replace(run.config, settings=settings), run.config_file)
+    run.write_result(run.result)
     row = rows(run).iloc[0]
     assert (row["width"], row["learning_rate"]) == (0.5, 0.01)
     assert (row["train_images"], row["precision"]) == (20_000, "float32")
