@@ -17,7 +17,7 @@ from kapp.reporting import tables
 
 # Okabe and Ito's colors, which color-blind readers can distinguish; gray is for training on labels.
 GRAY = "#9a9a9a"
-COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
+COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
 BLUE, ORANGE = COLORS[0], COLORS[5]
 LINES = {"": ("training", "#56B4E9"), "val_": ("validation", "#D55E00")}
 TEST_LABEL = "test (not used for selection)"  # of the second line, where no image was held out
