@@ -263,7 +263,9 @@ class Settings:
         return (
             replace(hparams, learning_rate=self.phases.probe_learning_rate, ema=0.0),
             data.Augmentation(
-                self.phases.probe_crop_padding, self.augmentation.flip, self.augmentation.flip_order
+                self.phases.probe_crop_padding,
+                self.augmentation.flip,
+                flip_order=self.augmentation.flip_order,
             ),
         )
 
