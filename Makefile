@@ -15,7 +15,7 @@ demo: .venv/installed
 	  --labeled 1000 --distillation-loss kl --temperature 2 --scale small
 
 transfer-demo: .venv/installed
-	$(BIN)/python -m kapp.recipes.transfer --model shallow_resnet --source shapes --target shapes:near shapes:far --scale small
+	$(BIN)/python -m kapp.recipes.transfer --model airbench --source shapes --target shapes:near shapes:far --scale small --batch-size 64
 
 test: .venv/installed
 	$(BIN)/python -m pytest $(TESTFLAGS)
