@@ -1,5 +1,5 @@
 # make demo           1,000 labels: a linear student on them, and one that learns from a teacher of the same labels (three minutes on two CPU cores)
-# make transfer-demo  a pretrained network on two small data sets: one is like its own, one is not (three minutes)
+# make transfer-demo  a pretrained network on two small data sets: one is like its own, one is not (two minutes)
 # make test           the tests, and the examples of the docstrings
 # make torture        kills, damaged files, random flags, full disks: BACKEND=jax MINUTES=10 SEED=0 (ten minutes)
 # make check          linters and types

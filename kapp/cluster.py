@@ -45,7 +45,7 @@ class Task:
         function: of a module; only its name is sent.
         arguments: its keyword arguments, JSON values.
         progress: returns another value after each step that the task need not repeat; called in the driver.
-            None: nobody knows, so the task is never given back.
+            None: it is unknown, so the task is never given back.
     """
 
     name: str
