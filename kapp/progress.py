@@ -59,7 +59,7 @@ _heartbeat: Path | None = None  # the file that `beat` touches
 
 @contextmanager
 def heartbeat(path: Path) -> Iterator[None]:
-    """Within the block `beat` touches the file `path`, which then tells other processes of this one."""
+    """Within the block `beat` touches the file `path`, by which other processes see that this one works."""
     global _heartbeat
     before, _heartbeat = _heartbeat, path
     try:
