@@ -114,7 +114,7 @@ def test_a_command_whose_reader_has_seen_enough_ends_without_a_word(words):
 
 @pytest.mark.parametrize("recipe", ["train", "distill", "transfer", "report"])
 def test_help_and_wrong_flags_need_neither_keras_nor_numpy(recipe):
-    """They are answered within half a second."""
+    """They take less than half a second."""
     program = (
         "import runpy, sys\n"
         "sys.argv = ['kapp', ARGUMENTS]\n"

@@ -80,7 +80,7 @@ def dataset(tiny_npz):
     ids=lambda settings: settings["optimizer"],
 )
 def test_averaged_weights_and_every_optimizer_resume_exactly(dataset, tmp_path, settings):
-    """The file has the averaged weights; the training goes on from the others."""
+    """The file has the averaged weights; the training continues from the others."""
     how = hparams(epochs=3, learning_rate=0.01, ema=0.9, label_smoothing=0.1, **settings)
 
     def train(run: Run, stop_epoch: int | None = None) -> Learner:
