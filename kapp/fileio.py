@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 PARTIAL = re.compile(r"\.\d+-.+")  # of `atomic_file` and `atomic_folder`, begun with the writer's PID
-MAX_REPLACED = 10  # times that another process may replace a folder at the same moment
+MAX_REPLACED = 100  # times that another process may replace a folder at the same moment
 
 
 def is_file(path: Path | str) -> bool:
@@ -164,7 +164,8 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(partial, ignore_errors=True)
         if old.exists() and not folder.exists():
-            old.rename(folder)
+            with suppress(OSError):  # another process wrote it since
+                old.rename(folder)
         shutil.rmtree(old, ignore_errors=True)
 
 
@@ -177,8 +178,9 @@ def _replace_folder(folder: Path, new: Path, old: Path) -> None:
         try:
             new.rename(folder)
             return
-        except OSError:  # not empty: another process wrote it since
-            if attempt == MAX_REPLACED - 1 or not is_folder(folder):
+        except OSError as error:
+            # Not empty: another process wrote it since, and may have renamed it again before this line.
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) or attempt == MAX_REPLACED - 1:
                 raise
 
 
