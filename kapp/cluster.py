@@ -45,7 +45,7 @@ class Task:
         function: of a module; only its name is sent.
         arguments: its keyword arguments, JSON values.
         progress: returns another value after each step that the task need not repeat; called in the driver.
-            None: it is unknown, so the task is never given back.
+            None: the task repeats everything.
     """
 
     name: str
@@ -255,7 +255,7 @@ class Dask:
             latest = max(running.changed_at for running in group)
             for running in group:
                 running.changed_at = latest
-                if now - latest > limit and running.task.progress is not None and not running.is_stalled:
+                if now - latest > limit and not running.is_stalled:
                     print(f"{running.task.name}: no progress for {progress.duration(limit)}, given back")
                     running.is_stalled = True
                     running.future.cancel()

@@ -54,7 +54,9 @@ class PrintableOutput:
         return getattr(self._stream, name)
 
 
+BEAT_SECONDS = 0.5  # between two touches
 _heartbeat: Path | None = None  # the file that `beat` touches
+_beaten = 0.0  # when it did
 
 
 @contextmanager
@@ -70,7 +72,10 @@ def heartbeat(path: Path) -> Iterator[None]:
 
 def beat() -> None:
     """Show that this process works, where another one watches it."""
-    if _heartbeat is not None:
+    global _beaten
+    now = time.monotonic()
+    if _heartbeat is not None and now - _beaten > BEAT_SECONDS:
+        _beaten = now
         with suppress(OSError):
             _heartbeat.touch()
 

@@ -394,9 +394,7 @@ def test_a_task_that_never_ends_is_given_back(tmp_path, capfd, times, counts):
     stops, before = tmp_path / "stops", children()
     arguments = {"path": str(stops), "times": times}
     with cluster.local(1, tmp_path, stall_seconds=1) as workers:
-        workers.submit(
-            Task("a", cluster_tasks.stop, arguments, lambda: text_of(stops) if counts else "no progress")
-        )
+        workers.submit(Task("a", cluster_tasks.stop, arguments, (lambda: text_of(stops)) if counts else None))
         [result] = workers.completed()
     if times == 9:
         assert (result.error, len(text_of(stops))) == ("it made no progress, 3 times", 3)

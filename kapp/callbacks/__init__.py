@@ -1,6 +1,7 @@
 """Keras callbacks, one per file."""
 
 from kapp.callbacks.constant_output import StopOnConstantOutput
+from kapp.callbacks.heartbeat import Heartbeat
 from kapp.callbacks.load_teacher_logits import LoadTeacherLogits
 from kapp.callbacks.long_training import LongTraining
 from kapp.callbacks.metrics_csv import MetricsCSV
@@ -12,6 +13,7 @@ from kapp.callbacks.stop_on_interrupt import StopOnInterrupt
 from kapp.callbacks.throughput import Throughput
 
 __all__ = [
+    "Heartbeat",
     "LoadTeacherLogits",
     "LongTraining",
     "MetricsCSV",

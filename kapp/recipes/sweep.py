@@ -436,7 +436,7 @@ def finish(config: Config, sweep: Sweep, cluster: Cluster) -> None:
         sweep.copy_to_best(best, with_run=not baselines)  # a run with a baseline is another run
         place = {"out": str(sweep.best_folder), "data_dir": values["data_dir"]}
         arguments = {"recipe": config.name, "settings": {**best.config, **baselines, **place}}
-        wait_for(Task("the best trial", run_recipe, arguments), cluster)
+        wait_for(Task("the best trial", run_recipe, arguments, lambda: progress(sweep.best_folder)), cluster)
 
 
 def write_report(sweep: Sweep) -> None:

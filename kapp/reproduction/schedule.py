@@ -14,6 +14,7 @@ from kapp.recipes import distill, train, transfer
 from kapp.reproduction import plan
 from kapp.reproduction.paper_rows import RunSettings
 from kapp.reproduction.plan import PlannedRun, load_dataset
+from kapp.run_folder import progress
 
 MODULES = {"train": train, "distill": distill, "transfer": transfer}
 MIN_SECONDS = 60.0  # of the runs that the pace is measured by
@@ -103,7 +104,13 @@ class Schedule:
         self._waiting.remove(run)
         self._running[run.name] = (run, time.monotonic())
         print(self._line(run), flush=True)
-        self._workers.submit(Task(run.name, train_run, task_arguments(run.settings)))
+        if run.folder is None:  # of a transfer whose source wasn't trained when the plan was made
+            plan.find(run)
+        folder = run.folder
+        task = Task(
+            run.name, train_run, task_arguments(run.settings), lambda: progress(folder) if folder else None
+        )
+        self._workers.submit(task)
 
     def _line(self, run: PlannedRun) -> str:
         """The line at the start of `run`."""

@@ -11,6 +11,7 @@ import numpy as np
 
 from kapp import distributed, interrupt
 from kapp.callbacks import (
+    Heartbeat,
     LongTraining,
     MetricsCSV,
     Progress,
@@ -127,6 +128,7 @@ def fit(
     check = pipelines.index_batch(validation_split.samples[:CHECK_IMAGES], augmentation, images)
     callbacks = [
         StopOnInterrupt(),
+        Heartbeat(),
         *learner.fit_callbacks(
             samples=dataset.train.samples,
             batch_size=batch_size,
@@ -253,7 +255,7 @@ def predict(learner: Learner, split: Split) -> np.ndarray:
         return np.zeros((0, learner.network.output_shape[-1]), np.float32)
     images = split.all_images if learner.streamed else None
     batches = pipelines.eval_batches(split.samples, EVAL_BATCH_SIZE, learner.augmentation, images)
-    return np.asarray(learner.predict(batches, verbose=0))
+    return np.asarray(learner.predict(batches, verbose=0, callbacks=[Heartbeat()]))
 
 
 def load_best(network: keras.Model, run: Run) -> None:
