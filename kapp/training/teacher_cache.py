@@ -24,7 +24,7 @@ from kapp.training.teacher_ensemble import TeacherEnsemble, check_ensemble, froz
 
 MAX_BYTES = 2**31  # of a store; CIFAR-100 with its 162 views takes 1.3e9
 BATCH_SIZE = 500  # always whole batches: the logits of an image mustn't depend on the images computed with it
-FORMAT = 2  # raise it when views, logits or the file change their meaning
+FORMAT = 3  # raise it when views, logits or the file change their meaning
 
 
 class TeacherLogits:
@@ -33,10 +33,10 @@ class TeacherLogits:
     al. 2016 stored the averaged logits of an ensemble for 160 epochs of augmented images).
 
     The store is `folder`/DIGEST/logits.npy, uint16 (rows, classes + 1): the bits of the logits and a
-    checksum, which is 0 where the row is missing. DIGEST is that of store.json in the same folder: the
-    teachers, the data, the split, the augmentation and the backend. A teacher computes in the precision of
-    its own file. Several processes may share a store: one at a time computes, and no row changes once it
-    is written.
+    checksum, which is 0 where the row is missing, and another one in every file. DIGEST is that of
+    store.json in the same folder: the teachers, the data, the split, the augmentation and the backend. A
+    teacher computes in the precision of its own file. Several processes may share a store: one at a time
+    computes, and no row changes once it is written.
 
     Where views don't come again (`Augmentation.repeats` is False), logits.npy has one row per image, and each
     epoch has a file of its own, seed_SEED/epoch_EPOCH.npy, with one row per position of its plan. All
@@ -89,7 +89,7 @@ class TeacherLogits:
         self._has_views[dataset.train.samples] = self.augmentation.repeats
         counts = np.where(self._has_views, self.augmentation.count, 1).astype(np.int64)
         self._first_row = np.cumsum(counts) - counts
-        self._table = _Table(self.file, (int(counts.sum()), self.num_classes + 1))
+        self._table = _Table(self.file, self.folder, (int(counts.sum()), self.num_classes + 1))
 
     def size(self, epochs: int) -> int:
         """The bytes on disk after `epochs` epochs of one seed.
@@ -148,7 +148,7 @@ class TeacherLogits:
         if self.augmentation.repeats:
             return batch["sample"], self.get(batch["sample"], batch["view"])
         file = self.folder / f"seed_{seed}" / f"epoch_{epoch:04d}.npy"
-        table = _Table(file, (len(train), self.num_classes + 1))
+        table = _Table(file, self.folder, (len(train), self.num_classes + 1))
         return batch["sample"], self._get(table, np.arange(count), batch)
 
     def _row_numbers(self, sample: np.ndarray, view: np.ndarray) -> np.ndarray:
@@ -163,7 +163,7 @@ class TeacherLogits:
     def _get(self, table: "_Table", number: np.ndarray, batch: Batch) -> np.ndarray:
         """The logits in the rows `number` of `table`, which are those of the views in `batch`."""
         rows = table.read(number)
-        if _missing(rows).any():
+        if table.missing(rows).any():
             make_folder(self.folder)
             waiting = f"waiting for another process that computes the same teacher logits ({self.folder})"
             with folder_lock(self.folder, waiting):
@@ -177,16 +177,17 @@ class TeacherLogits:
             write_text(description, json.dumps(self._key, indent=2) + "\n")
         array = table.open_or_create()
         rows = np.asarray(array[number])
-        missing = np.flatnonzero(_missing(rows))
+        missing = np.flatnonzero(table.missing(rows))
         # Nobody else writes now: a row with a checksum must be complete.
         if rows[missing, -1].any():
-            raise KappError(table.damaged("a row isn't what was written"))
+            raise KappError(table.damaged("a row isn't what was written, or it is the file of other logits"))
         progress = ProgressLine("teacher logits", len(missing), "views")
         for start in range(0, len(missing), BATCH_SIZE):
             part = missing[start : start + BATCH_SIZE]
             bits = self._compute({name: column[part] for name, column in batch.items()}).view(np.uint16)
             array[number[part], :-1] = bits
-            array[number[part], -1] = _row_checksum(bits)  # last: a kill before it leaves the rows missing
+            # Last: a kill before it leaves the rows missing.
+            array[number[part], -1] = table.row_checksum(bits)
             progress(start + len(part))
         return np.asarray(array[number])
 
@@ -227,18 +228,32 @@ class _Table:
     """A file of rows of logits.
 
     Args:
-        file: an .npy file, which may not exist.
+        file: an .npy file, which may not exist. Rows of a file with another name or in another folder don't
+            fit it.
+        folder: the store, in which the file is.
         shape: (rows, classes + 1).
     """
 
-    def __init__(self, file: Path, shape: tuple[int, int]):
+    def __init__(self, file: Path, folder: Path, shape: tuple[int, int]):
         self._file, self.shape = file, shape
+        place = f"{folder.name}/{file.relative_to(folder).as_posix()}"
+        self._salt = int.from_bytes(hashlib.sha256(place.encode()).digest()[:4])
 
     def read(self, number: np.ndarray) -> np.ndarray:
         """The rows `number`, uint16 (n, classes + 1): 0 where they are missing."""
         if not self._file.is_file():
             return np.zeros((len(number), self.shape[1]), np.uint16)
         return np.asarray(self._open("r")[number])
+
+    def missing(self, rows: np.ndarray) -> np.ndarray:
+        """Which of the rows (n, classes + 1) aren't complete: bool (n,)."""
+        return rows[:, -1] != self.row_checksum(rows[:, :-1])
+
+    def row_checksum(self, bits: np.ndarray) -> np.ndarray:
+        """A checksum for each row of `bits`, uint16 (n, classes): never 0, and another one where one bit
+        changed or the file is another one."""
+        weights = np.arange(1, bits.shape[1] + 1, dtype=np.int64)
+        return (1 + (self._salt + bits.astype(np.int64) @ weights) % 65521).astype(np.uint16)
 
     def open_or_create(self) -> np.ndarray:
         """All rows, to be written."""
@@ -345,18 +360,6 @@ class _AugmentedTeachers(keras.Model):
 
     def call(self, batch: dict[str, Any]) -> Any:
         return self.teachers(augment_batch(batch, self.augmentation))
-
-
-def _missing(rows: np.ndarray) -> np.ndarray:
-    """Which of the stored rows (n, classes + 1) aren't complete: bool (n,)."""
-    return rows[:, -1] != _row_checksum(rows[:, :-1])
-
-
-def _row_checksum(bits: np.ndarray) -> np.ndarray:
-    """A checksum for each row of `bits`, uint16 (n, classes): never 0, and another one where one bit
-    changed."""
-    weights = np.arange(1, bits.shape[1] + 1, dtype=np.int64)
-    return (1 + bits.astype(np.int64) @ weights % 65521).astype(np.uint16)
 
 
 def _snapshot(teacher: Path | keras.Model, classes: int) -> Path | keras.Model:

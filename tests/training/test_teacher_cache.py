@@ -1,6 +1,7 @@
 """Cached logits train a student as the live teachers do, on the backend of this process."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -240,6 +241,28 @@ def test_a_damaged_store_is_refused_and_computed_again_when_deleted(damage, data
     assert logits.get(*epoch_views(dataset)).tobytes() == first.tobytes()
 
 
+def test_the_file_of_other_logits_is_refused(dataset, tmp_path):
+    """As by a file that was copied to the wrong folder: the shape is the same."""
+    logits, others = cache(dataset, tmp_path), cache(dataset, tmp_path, network(2))
+    logits.get(*epoch_views(dataset))
+    others.get(*epoch_views(dataset))
+    shutil.copy(others.file, logits.file)
+    with pytest.raises(KappError, match="or it is the file of other logits"):
+        logits.get(*epoch_views(dataset))
+
+
+def test_the_file_of_another_epoch_is_refused(dataset, tmp_path):
+    random = Augmentation(1, cutmix=1.0)
+    logits = TeacherLogits(network(), dataset, random, folder=tmp_path)
+    for epoch in range(2):
+        logits.get_epoch(SEED, epoch, 160)
+    first, second = sorted(logits.folder.glob("seed_*/*.npy"))
+    shutil.copy(first, second)
+    logits.get_epoch(SEED, 0, 160)
+    with pytest.raises(KappError, match="epoch_0001.npy are damaged"):
+        logits.get_epoch(SEED, 1, 160)
+
+
 def test_a_row_without_its_checksum_is_missing(dataset, tmp_path):
     """As a process leaves it that is killed between the two writes."""
     logits = cache(dataset, tmp_path)
@@ -251,16 +274,17 @@ def test_a_row_without_its_checksum_is_missing(dataset, tmp_path):
 
 
 @pytest.mark.parametrize("classes", [2, 10, 1000])
-def test_any_changed_bit_changes_the_checksum(classes):
+def test_any_changed_bit_changes_the_checksum(classes, tmp_path):
     random = np.random.default_rng(0)
+    table = teacher_cache._Table(tmp_path / "logits.npy", tmp_path, (1, classes + 1))
     bits = random.integers(0, 2**16, (1, classes)).astype(np.uint16)
-    (expected,) = teacher_cache._row_checksum(bits)
+    (expected,) = table.row_checksum(bits)
     assert expected != 0
     for place in random.integers(0, classes, 20):
         for bit in range(16):
             changed = bits.copy()
             changed[0, place] ^= 1 << bit
-            assert teacher_cache._row_checksum(changed)[0] != expected
+            assert table.row_checksum(changed)[0] != expected
 
 
 def test_a_teacher_with_nan_logits_is_refused(dataset, tmp_path):
