@@ -4,15 +4,18 @@ Each case is one of:
 
 - kill: a command is killed (SIGKILL) at a random moment, or at one of its write points: where it opens a file
   to write, renames or removes one. Then it runs again and must leave the same bits as without the kill.
-- damage: a file that a command reads is damaged, removed, or exchanged for that of another run. The command
-  must leave the same bits, or end with status 1 or 2 and one line.
+- damage: a file that a command reads is damaged, removed, or exchanged for that of another run: a file of a
+  finished run, or of its own run folder after a kill. The command must leave the same bits, or end with
+  status 1 or 2 and one line.
 - flags: a command line with random flags and values must be accepted, or end with status 1 or 2 and one line;
   with status 2 nothing is written.
 - full: no file can become larger than a few bytes. The command ends with one line. Then, without the limit,
   it must leave the same bits.
 
 A case is a child process of one that has imported Keras, which saves the seconds of its start. The cases are
-those of the seed; how many there are depends on the time. A case that fails is printed, and its folder stays.
+those of the seed; how many there are depends on the time. Write points, file sizes, and files with their
+damages come in random order; none comes a second time before all have come. A case that fails is printed, and
+its folder stays.
 """
 
 import argparse
@@ -29,6 +32,7 @@ import time
 import traceback
 import warnings
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
@@ -39,6 +43,7 @@ from typing import Any
 import numpy as np
 
 from kapp import cli
+from kapp.fileio import PARTIAL
 from kapp.run_folder import Run
 from tests.helpers import DAMAGES, weight_bytes, write_tiny_npz
 
@@ -231,6 +236,21 @@ def differences(expected: dict[str, Any], found: dict[str, Any]) -> str | None:
     return f"{', '.join(names)} differ" if names else None
 
 
+@dataclass
+class Deck:
+    """Items that come in random order; none comes a second time before all have come."""
+
+    items: list[Any]
+    drawn: int = 0
+
+    def draw(self, shuffle: Callable[[list[Any]], None]) -> Any:
+        place = self.drawn % len(self.items)
+        if place == 0:
+            shuffle(self.items)
+        self.drawn += 1
+        return self.items[place]
+
+
 class Job:
     """A process that tries cases of some commands, one after another.
 
@@ -243,6 +263,13 @@ class Job:
     def __init__(self, base: Path, names: list[str], seed: str):
         self._base, self._names, self._random = base, names, random.Random(seed)
         self._whole: dict[str, tuple[dict[str, Any], int, float]] = {}
+        self.decks: dict[tuple[str, str], Deck] = {}  # by commands and what is drawn
+
+    def _draw(self, name: str, what: str, items: Callable[[], list[Any]]) -> Any:
+        """Draw one of `items` for the command `name`."""
+        if (name, what) not in self.decks:
+            self.decks[name, what] = Deck(items())
+        return self.decks[name, what].draw(self._random.shuffle)
 
     def case(self, kind: str) -> tuple[str, str, str | None]:
         """Try one case; returns the command, how it ended, and what is wrong with that."""
@@ -281,14 +308,14 @@ class Job:
         kills = []
         for _ in range(self._random.choice((1, 1, 2))):
             if self._random.random() < 0.5:
-                kills += [{"kill_at": self._random.randint(1, writes)}]
+                kills += [{"kill_at": self._draw(name, "write points", lambda: [*range(1, writes + 1)])}]
             else:
                 kills += [{"seconds": self._random.uniform(0.1, 1) * seconds}]
             run(COMMANDS[name].split(), work, **kills[-1])
         return self._resumed(name, work, str(kills))
 
     def _full(self, name: str, work: Path) -> tuple[str, str, str | None]:
-        size = self._random.choice(FULL_SIZES)
+        size = self._draw(name, "sizes of a full disk", FULL_SIZES.copy)
         done = run(COMMANDS[name].split(), work, file_size=size)
         if wrong := done.error:
             return "", f"{size} bytes", f"{wrong}\n{done.output[-2000:]}"
@@ -296,31 +323,27 @@ class Job:
 
     def _damage(self, name: str, work: Path) -> tuple[str, str, str | None]:
         expected, writes, _ = self.whole(name)
-        folders = READS[name]
+        folders, state = READS[name], "before"
         if name in RESUMED and self._random.random() < 0.6:
-            run(COMMANDS[name].split(), work, kill_at=self._random.randint(writes // 3, writes))
-            folders = ["out", "out", "data"]
-        files = [path for folder in folders for path in sorted((work / folder).rglob("*"))]
-        files = [path for path in files if path.is_file() and path.suffix not in (*OPAQUE, ".lock")]
-        if not files:
-            return self._resumed(name, work, "no file")
-        path = self._random.choice(files)
-        other = Path(str(path).replace("/teacher/", "/other/"))
-        damage = self._random.choice([*DAMAGES, "a bit", "exchanged"])
-        if damage == "a bit" or (damage == "exchanged" and other == path):
+            run(COMMANDS[name].split(), work, kill_at=2 * writes // 3)
+            folders, state = ["out", *(["data"] if name == "distill, cached" else [])], "after a kill"
+        kept, damage = self._draw(name, f"damages {state}", lambda: _damages(work, folders))
+        path = work / kept
+        if not path.is_file():
+            return self._resumed(name, work, f"without {kept}")
+        if damage == "a bit":
             content = bytearray(path.read_bytes() or b"x")
             content[self._random.randrange(len(content))] ^= 1 << self._random.randrange(8)
             path.write_bytes(content)
         elif damage == "exchanged":
-            shutil.copyfile(other, path)
+            shutil.copyfile(work / kept.replace("teacher/", "other/"), path)
         else:
             DAMAGES[damage](path)
-        kept = path.relative_to(work)
         done = run(COMMANDS[name].split(), work)
         wrong = done.error
         if wrong is None and done.status == 0:
-            found = {**fingerprint(work), str(kept): None}  # where it isn't read, it may stay as it is
-            wrong = differences({**expected, str(kept): None}, found)
+            found = {**fingerprint(work), kept: None}  # where it isn't read, it may stay as it is
+            wrong = differences({**expected, kept: None}, found)
         what = f"{kept}: {damage}"
         return "refused" if done.status else "equal", what, wrong and f"{wrong}\n{done.output[-2000:]}"
 
@@ -357,6 +380,15 @@ def _names(work: Path) -> set[str]:
     return {str(path.relative_to(work)) for path in work.rglob("*") if path.parts[len(work.parts)] != "data"}
 
 
+def _damages(work: Path, folders: list[str]) -> list[tuple[str, str]]:
+    """Each file in `folders` of `work` that a command may read, with each damage."""
+    files = [path for folder in folders for path in sorted((work / folder).rglob("*"))]
+    files = [path for path in files if path.is_file() and path.suffix not in OPAQUE]
+    names = [str(path.relative_to(work)) for path in files if not PARTIAL.match(path.name)]
+    exchanged = [(name, "exchanged") for name in names if name.startswith("teacher/")]
+    return [(name, damage) for name in names for damage in (*DAMAGES, "a bit")] + exchanged
+
+
 def prepare(base: Path, names: list[str]) -> None:
     """Write the data sets, and train what the commands `names` read."""
     (base / "data").mkdir(parents=True)
@@ -378,34 +410,43 @@ def _must_run(command: str, folder: Path) -> None:
 
 
 def try_cases(job: Job, kinds: list[str], end: float, results: Path) -> None:
-    """Try cases of each kind in turn until `end`; write a line of JSON for each."""
+    """Try cases of each kind in turn until `end`; write a line of JSON for each, and last what was drawn."""
     with open(results, "a") as file:
         while time.monotonic() < end:
             for kind in (each for each in kinds for _ in range(KINDS[each])):
                 if time.monotonic() > end:
-                    return
+                    break
                 command, how, wrong = job.case(kind)
                 file.write(json.dumps([kind, command, how]) + "\n")
                 file.flush()
                 if wrong:
                     print(f"FAILED {wrong}\n", flush=True)
+    tried = [
+        {"command": command, "what": what, "tried": min(deck.drawn, len(deck.items)), "of": len(deck.items)}
+        for (command, what), deck in sorted(job.decks.items())
+    ]
+    results.with_suffix(".tried").write_text(json.dumps(tried))
 
 
-def write_report(folder: Path, backend: str, counts: Counter, run_row: dict[str, Any]) -> None:
-    """Write the counts of this backend, in place of earlier ones, to rows.csv, `run_row` to runs.csv, and
-    both to README.md."""
+def write_report(
+    folder: Path, backend: str, counts: Counter, tried: list[dict[str, Any]], run_row: dict[str, Any]
+) -> None:
+    """Write the counts of this backend, in place of earlier ones, to rows.csv, what was `tried` to tried.csv,
+    `run_row` to runs.csv, and all to README.md."""
     rows = []
     for kind, command in sorted({key[:2] for key in counts}):
         ends = {end: counts[kind, command, end] for end in ("equal", "accepted", "refused", "failed")}
         rows += [{"backend": backend, "kind": kind, "command": command, "cases": sum(ends.values()), **ends}]
     folder.mkdir(parents=True, exist_ok=True)
     rows = _replace_rows(folder / "rows.csv", backend, rows)
+    drawn = _replace_rows(folder / "tried.csv", backend, [{"backend": backend, **each} for each in tried])
     runs = _replace_rows(folder / "runs.csv", backend, [run_row])
     sums: dict[tuple[str, str], Counter] = {}
     for row in rows:
         sums.setdefault((row["backend"], row["kind"]), Counter()).update({end: int(row[end]) for end in ENDS})
     by_kind = [{"backend": key[0], "kind": key[1], **ends} for key, ends in sums.items()]
-    parts = [PAGE, _table(by_kind), "## By command", _table(rows), "## Runs", _table(runs)]
+    parts = [PAGE, _table(by_kind), "## By command", _table(rows)]
+    parts += ["## How much of it was tried", _table(drawn), "## Runs", _table(runs)]
     (folder / "README.md").write_text("\n\n".join(parts) + "\n")
 
 
@@ -464,7 +505,8 @@ def main() -> int:
         versions = ", ".join(f"{name} {version(name)}" for name in ("keras", backend, "numpy", "distributed"))
         row = {"backend": backend, "date": time.strftime("%Y-%m-%d"), "seed": arguments.seed}
         row |= {"minutes": arguments.minutes, "commit": device.commit(), "versions": versions}
-        write_report(arguments.out, backend, counts, row)
+        tried = [row for file in sorted(root.glob("*.tried")) for row in json.loads(file.read_text())]
+        write_report(arguments.out, backend, counts, tried, row)
     failed = sum(count for key, count in counts.items() if key[2] == "failed")
     print(f"{sum(counts.values())} cases, {failed} failed")
     if not failed:
