@@ -392,7 +392,7 @@ def test_a_kill_leaves_no_wrong_row(tiny_npz, dataset, tmp_path):
     process.send_signal(signal.SIGKILL)
     process.wait()
     process.stdout.close()
-    missing = teacher_cache._missing(logits._table.read(number))
+    missing = logits._table.missing(logits._table.read(number))
     assert 0 < missing.sum() < len(missing)
     expected = cache(dataset, tmp_path / "alone", [file]).get(*epoch_views(dataset))
     np.testing.assert_allclose(logits.get(*epoch_views(dataset)), expected, **WITHIN_FLOAT16)
