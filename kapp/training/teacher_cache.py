@@ -33,10 +33,10 @@ class TeacherLogits:
     al. 2016 stored the averaged logits of an ensemble for 160 epochs of augmented images).
 
     The store is `folder`/DIGEST/logits.npy, uint16 (rows, classes + 1): the bits of the logits and a
-    checksum, which is 0 where the row is missing, and another one in every file. DIGEST is that of
-    store.json in the same folder: the teachers, the data, the split, the augmentation and the backend. A
-    teacher computes in the precision of its own file. Several processes may share a store: one at a time
-    computes, and no row changes once it is written.
+    checksum, which is 0 where the row is missing. The checksum also depends on the file's name, so that a
+    file in a wrong place is detected. DIGEST is that of store.json in the same folder: the teachers, the
+    data, the split, the augmentation and the backend. A teacher computes in the precision of its own file.
+    Several processes may share a store: one at a time computes, and no row changes once it is written.
 
     Where views don't come again (`Augmentation.repeats` is False), logits.npy has one row per image, and each
     epoch has a file of its own, seed_SEED/epoch_EPOCH.npy, with one row per position of its plan. All
@@ -55,13 +55,13 @@ class TeacherLogits:
 
     def __init__(
         self,
-        teachers: Path | keras.Model | Sequence[Path | keras.Model],
+        teachers: str | Path | keras.Model | Sequence[str | Path | keras.Model],
         dataset: Dataset,
         augmentation: Augmentation | None = None,
         ensemble: str = "logits",
         folder: Path | None = None,
     ):
-        teachers = [teachers] if isinstance(teachers, Path | keras.Model) else list(teachers)
+        teachers = [teachers] if isinstance(teachers, str | Path | keras.Model) else list(teachers)
         if not teachers:
             raise ConfigError("TeacherLogits needs at least one teacher.")
         check_ensemble(ensemble)
@@ -79,6 +79,8 @@ class TeacherLogits:
             "augmentation": self.augmentation.settings,
             "backend": keras.backend.backend(),
         }
+        if not self.augmentation.repeats and self.augmentation.flip_order != "random":
+            self._key["flip_order"] = self.augmentation.flip_order  # a row is a position of the plan
         if dataset.unlabeled_sha256 is not None:
             self._key["unlabeled_sha256"] = dataset.unlabeled_sha256
         digest = hashlib.sha256(json.dumps(self._key, sort_keys=True).encode()).hexdigest()
@@ -344,6 +346,7 @@ class CachedTeacher(keras.layers.Layer):
         backend.assign(learner, self.rows, self._rows)
 
     def fit_callbacks(self, samples: np.ndarray, **settings: Any) -> list[keras.callbacks.Callback]:
+        """The callback that loads the logits before each epoch; arguments as for `Learner.fit_callbacks`."""
         if not np.array_equal(samples, self.cache.dataset.train.samples):
             raise ConfigError("TeacherLogits are for all training images of the data set: train on these.")
         return [LoadTeacherLogits(self, len(samples), augmentation=self.cache.augmentation, **settings)]
@@ -362,7 +365,7 @@ class _AugmentedTeachers(keras.Model):
         return self.teachers(augment_batch(batch, self.augmentation))
 
 
-def _snapshot(teacher: Path | keras.Model, classes: int) -> Path | keras.Model:
+def _snapshot(teacher: str | Path | keras.Model, classes: int) -> Path | keras.Model:
     """A copy of a network: its logits may be computed after the caller has trained it further."""
     if not isinstance(teacher, keras.Model):
         return Path(teacher)

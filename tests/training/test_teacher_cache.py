@@ -142,6 +142,7 @@ def test_complete_logits_need_no_teacher(dataset, tmp_path, monkeypatch):
     again = cache(dataset, tmp_path, [file])
     assert again.exists
     assert again.get(*epoch_views(dataset)).tobytes() == first.tobytes()
+    assert cache(dataset, tmp_path, str(file)).file == again.file
     with pytest.raises(AssertionError, match="a teacher was used"):
         again.get(*epoch_views(dataset, epoch=1))
 

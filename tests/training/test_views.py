@@ -1,5 +1,7 @@
 """Training in views that never come again: mixed labels, cached teacher logits, exact resume."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -117,6 +119,18 @@ def test_seeds_and_settings_share_nothing(dataset, tmp_path):
     others = [Augmentation(1), Augmentation(1, hue=0.1), Augmentation(1, hue=0.2), Augmentation(1, mixup=0.1)]
     folders = {TeacherLogits(network(), dataset, each, folder=tmp_path).folder for each in others}
     assert len(folders | {cache.folder}) == 5
+
+
+def test_the_order_of_flips_has_its_own_logits(dataset, tmp_path):
+    """Of the same positions, whose images are mirrored in other epochs."""
+    alternating = dataclasses.replace(MIXED, flip_order="alternating")
+    expected = TeacherLogits(network(), dataset, alternating, folder=tmp_path / "own").get_epoch(SEED, 0, 160)
+    TeacherLogits(network(), dataset, MIXED, folder=tmp_path / "shared").get_epoch(SEED, 0, 160)
+    found = TeacherLogits(network(), dataset, alternating, folder=tmp_path / "shared").get_epoch(SEED, 0, 160)
+    np.testing.assert_array_equal(found[1], expected[1])
+    # A row of views that repeat is a view: the order doesn't matter.
+    orders = [Augmentation(1), Augmentation(1, flip_order="alternating")]
+    assert len({TeacherLogits(network(), dataset, each, folder=tmp_path).folder for each in orders}) == 1
 
 
 def test_a_changed_bit_of_an_epoch_is_noticed(dataset, tmp_path):
