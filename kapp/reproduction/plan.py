@@ -154,7 +154,10 @@ def finished_runs(folders: Iterable[Path]) -> list[Run]:
         inside = [Run(path.parent) for path in sorted(configs)]
         found = [run for run in inside if run.is_finished]
         if not found:
-            raise ConfigError(f"--merge {folder}: there is no finished run in it.")
+            raise ConfigError(
+                f"--merge {folder}: there is no finished run in it. Give a run folder, or a folder of run "
+                "folders."
+            )
         for run in found:
             if run.probe is not None and run.probe.is_finished:
                 runs += [run.probe]

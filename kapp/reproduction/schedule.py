@@ -40,7 +40,7 @@ class Clock:
         return self.spent / self.estimated if self.estimated > 0 else 1.0
 
     def record(self, estimated: float, spent: float) -> None:
-        """Count a run that has ended; a shorter one says little about the speed of training."""
+        """Count a run that has ended, unless it is too short to measure the speed."""
         if estimated >= MIN_SECONDS:
             self.estimated += estimated
             self.spent += spent
@@ -81,7 +81,8 @@ class Schedule:
                 run.error = f"its run folder {result.value} isn't the expected {run.folder}"
             if run.error:
                 print(f"{run.name} failed: {run.error}", flush=True)
-            self._clock.record(run.seconds_left or 0.0, time.monotonic() - started)
+            else:
+                self._clock.record(run.seconds_left or 0.0, time.monotonic() - started)
             report()
             load_dataset.cache_clear()
             self._start_ready()

@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 
 from kapp import cli
+from kapp.cluster import Serial
 from kapp.errors import ConfigError
 from kapp.recipes import train
 from kapp.records import RunConfig
 from kapp.reproduction import paper_rows, plan
 from kapp.reproduction.paper_rows import TABLES, pick
 from kapp.reproduction.plan import PlannedRun, load_dataset
+from kapp.reproduction.schedule import Clock, Schedule
 from kapp.run_folder import Run
 from tests.reporting.helpers import fabricate
 
@@ -150,6 +152,18 @@ def test_the_phases_of_a_transfer_from_elsewhere(shared, tmp_path):
     }
 
 
+def test_a_run_that_fails_says_nothing_about_the_time_that_is_left(shared, tiny_npz, tmp_path):
+    data = shutil.copyfile(tiny_npz, tmp_path / "gone.npz")
+    planned = plan.make(pick(["ratusznik:6"], ()), 1, replace(shared, dataset=f"npz:{data}"))
+    (run,) = planned.runs.values()
+    run.seconds_left = 7200.0
+    data.unlink()
+    clock = Clock(budget=8000.0)
+    assert Schedule([run], Serial(), clock).run(lambda: None) == []
+    assert "there is no file" in run.error
+    assert clock.pace == 1.0
+
+
 def test_folders_to_merge(shared, tmp_path):
     run = fabricate(tmp_path / "runs" / "one")
     unfinished = fabricate(tmp_path / "runs" / "two")
@@ -157,7 +171,7 @@ def test_folders_to_merge(shared, tmp_path):
     assert [each.folder for each in plan.finished_runs([tmp_path / "runs"])] == [run.folder]
     assert [each.folder for each in plan.finished_runs([run.folder])] == [run.folder]
     for folder in (tmp_path / "gone", unfinished.folder):
-        with pytest.raises(ConfigError, match="there is no finished run in it"):
+        with pytest.raises(ConfigError, match="there is no finished run in it. Give a run folder"):
             plan.finished_runs([folder])
 
 
