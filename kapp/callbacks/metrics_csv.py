@@ -10,7 +10,8 @@ FIRST = ("loss", "accuracy", "agreement", "val_loss", "val_accuracy", "val_agree
 
 
 class MetricsCSV(keras.callbacks.Callback):
-    """Writes a row per epoch. A resumed run replaces the rows after its checkpoint.
+    """Writes a row per validation, which Keras calls an epoch. A resumed run replaces the rows after
+    its checkpoint.
 
     Args:
         run: the run folder.
@@ -24,7 +25,7 @@ class MetricsCSV(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         first = [name for name in FIRST if name in logs]
         names = [*first, *(name for name in logs if name not in first)]
-        passes = (epoch + 1) * self._epochs_per_row
+        passes = round((epoch + 1) * self._epochs_per_row, 9)  # not 0.30000000000000004
         row = {
             "epoch": int(passes) if passes == int(passes) else passes,
             **{name: logs[name] for name in names},

@@ -125,7 +125,10 @@ def fit(
     done = resume.restore(learner)
     if done >= validations:
         return
-    check = pipelines.index_batch(validation_split.samples[:CHECK_IMAGES], augmentation, images)
+    # Images of a folder are sorted by class.
+    count = min(CHECK_IMAGES, len(validation_split))
+    checked = validation_split.samples[np.linspace(0, len(validation_split) - 1, count).astype(int)]
+    check = pipelines.index_batch(checked, augmentation, images)
     callbacks = [
         StopOnInterrupt(),
         Heartbeat(),
@@ -137,7 +140,7 @@ def fit(
             eval_samples=validation_split.samples,
         ),
         StopOnNonFiniteLoss(run),
-        StopOnConstantOutput(run, check),
+        *([StopOnConstantOutput(run, check)] if count > 1 else []),
         throughput,
     ]
     if distributed.is_primary():

@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from kapp import data
+from kapp import data, models
 from kapp.data import Augmentation
 from kapp.errors import KappError
 from kapp.training import Learner, loop
@@ -99,6 +99,33 @@ def test_a_run_in_bfloat16_is_scored_in_float32(streamed, tiny_npz, tmp_path):
     log_p = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
     assert result.test_loss == pytest.approx(-log_p[np.arange(50), test.labels].mean(), rel=1e-4)
     assert learner.network.get_layer("conv1").compute_dtype == "bfloat16"  # the caller's own
+
+
+def test_images_sorted_by_class_raise_no_warning(tmp_path, capsys):
+    """The network is always right, and the first 40 test images are of one class."""
+    labels = np.repeat([0, 1], 40)
+    images = np.broadcast_to(np.uint8(20 + 200 * labels)[:, None, None, None], (80, 8, 8, 3))
+    np.savez(tmp_path / "sorted.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
+    dataset = data.load(f"npz:{tmp_path / 'sorted.npz'}", validation_images=0)
+    network = models.build("2fc", 2, image_shape=(8, 8, 3), mean=[120] * 3, std=[60] * 3)
+    run, learner = new_run(tmp_path / "run"), Learner(network, dataset, Augmentation(0))
+    learner.compile(keras.optimizers.Adam(0.01))
+    loop.fit(learner, dataset, run, hparams(epochs=6), seed=0)
+    assert [row["val_accuracy"] for row in run.metrics_rows()[1:]] == [1.0] * 5
+    assert "predicted class" not in capsys.readouterr().err
+
+
+def test_one_validation_image_does_not_stop_a_training(tiny_npz, tmp_path):
+    dataset, run = data.load(f"npz:{tiny_npz}", validation_images=1), new_run(tmp_path / "run")
+    fitted(dataset, run)
+    assert len(run.metrics_rows()) == 2
+
+
+def test_epochs_between_two_validations_are_round_numbers(dataset, tmp_path):
+    run, learner = new_run(tmp_path / "run"), Learner(small_network(), dataset, Augmentation(1))
+    learner.compile("sgd")
+    loop.fit(learner, dataset, run, hparams(batch_size=16), seed=0, validate_every=16)
+    assert [row["epoch"] for row in run.metrics_rows()] == [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1]
 
 
 def test_a_run_that_stops_early_resumes(dataset, tmp_path):
