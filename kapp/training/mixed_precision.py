@@ -25,11 +25,12 @@ def set_policy(precision: str) -> str:
 
 
 def policy_of(network: keras.Model) -> str:
-    """The name of the dtype policy of the first layer that has trainable weights."""
+    """The name of the dtype policy of the first layer that has weights, frozen or not."""
     return next(
         layer.dtype_policy.name
         for layer in flatten_layers(network)
-        if layer.trainable_weights and not isinstance(layer, keras.Model)  # a model computes nothing itself
+        # A model computes nothing itself.
+        if layer.weights and not isinstance(layer, keras.Model | keras.layers.Normalization)
     )
 
 

@@ -1,7 +1,9 @@
 import keras
 import pytest
 
+from kapp import models
 from kapp.training import device, mixed_precision
+from kapp.training.linear_probe import replace_head, set_trainable
 
 
 @pytest.fixture(autouse=True)
@@ -31,6 +33,15 @@ def test_auto_depends_on_the_processor(tmp_path, monkeypatch, flags, expected):
 def test_auto_is_bfloat16_on_a_gpu(monkeypatch):
     monkeypatch.setattr(device, "is_gpu", lambda: True)
     assert mixed_precision.set_policy("auto") == "mixed_bfloat16"
+
+
+def test_the_policy_of_a_linear_probe_is_that_of_its_frozen_backbone():
+    """Not that of its head, whose logits are float32."""
+    mixed_precision.set_policy("mixed_bfloat16")
+    split = replace_head(models.build("6c-mp-8fc-10fc", image_shape=(8, 8, 3)), 3)
+    set_trainable(split.backbone, False)
+    assert split.network.output.dtype == "float32"
+    assert mixed_precision.policy_of(split.network) == "mixed_bfloat16"
 
 
 def test_other_policies_are_set_as_they_are():
