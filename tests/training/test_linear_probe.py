@@ -151,11 +151,22 @@ def test_any_keras_classifier_is_a_source():
         np.testing.assert_allclose(predict(split.network, images), expected, rtol=1e-4, atol=1e-5)
 
 
+def test_a_softmax_of_keras_ops_is_removed():
+    inputs = keras.Input((8, 8, 3))
+    logits = keras.layers.Dense(10)(keras.layers.Flatten()(inputs))
+    split = replace_head(keras.Model(inputs, keras.ops.softmax(logits)), 3)
+    kernel, bias = (to_numpy(weight) for weight in split.head.weights)
+    images = np.full((2, 8, 8, 3), 9.0, "float32")
+    expected = images.reshape(2, -1) @ kernel + bias
+    np.testing.assert_allclose(predict(split.network, images), expected, rtol=1e-4, atol=1e-4)
+
+
 def test_a_network_without_a_layer_for_classes_is_refused():
     inputs = keras.Input((8, 8, 3))
     pooled = keras.layers.GlobalAveragePooling2D()(inputs)
-    with pytest.raises(ConfigError, match="doesn't end in a Dense or Conv2D layer"):
-        replace_head(keras.Model(inputs, pooled), 3)
+    for outputs in (pooled, keras.layers.Dense(10)(pooled) * 2.0, keras.ops.softmax(pooled)):
+        with pytest.raises(ConfigError, match="doesn't end in a Dense or Conv2D layer"):
+            replace_head(keras.Model(inputs, outputs), 3)
     with pytest.raises(ConfigError, match="unknown head 'lienar'. Did you mean 'linear'"):
         replace_head(source(), 3, "lienar")
 
