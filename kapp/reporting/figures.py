@@ -39,7 +39,11 @@ def curves(metrics: pd.DataFrame, path: Path, title: str, has_validation: bool =
 
 
 def side_by_side(
-    parts: Sequence[tuple[str, pd.DataFrame]], quantity: str, path: Path, title: str, has_validation=True
+    parts: Sequence[tuple[str, pd.DataFrame]],
+    quantity: str,
+    path: Path,
+    title: str,
+    has_validation: bool = True,
 ) -> None:
     """Draws "loss" or "accuracy" per epoch of several trainings, one panel each.
 

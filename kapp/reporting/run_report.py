@@ -173,7 +173,8 @@ def draw_pair(distilled: Run, labels: Run, quantity: str, path: Path) -> None:
     """Draws "loss" or "accuracy" of a distilled student and of the same one on labels, side by side."""
     titles = (f"from {_supervision(distilled)}", "on labels (cross-entropy)")
     parts = [(title, each.metrics()) for title, each in zip(titles, (distilled, labels))]
-    figures.side_by_side(parts, quantity, path, distilled.result.model)
+    result = distilled.result
+    figures.side_by_side(parts, quantity, path, result.model, has_validation(result))
 
 
 def draw_phases(run: Run, probe: Run, scratch: Run | None, path: Path) -> None:

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from kapp.reporting import differences, run_report, tables
+from kapp.reporting import differences, figures, run_report, tables
 from tests.reporting.helpers import add_predictions, assert_links_exist, cells
 
 
@@ -85,6 +85,15 @@ def test_a_distillation_is_compared_with_labels_and_teacher(three):
     assert tables.comparison(tables.rows([baseline.folder, run.folder, teacher.folder])) in text
     assert "[b](../b)" in text
     assert "[t](../t)" in text
+
+
+def test_curves_of_a_distillation_without_validation_images_are_of_test_images(make_run, drawn):
+    changes = {"validation_images": 0, "val_accuracy": None, "epochs": 3}
+    run, baseline = make_run("d", teachers=["x"], **changes), make_run("b", **changes)
+    distillation(run, baseline)
+    labels = [line.get_label() for figure in drawn for axes in figure.axes for line in axes.lines]
+    assert labels.count(figures.TEST_LABEL) == 4  # loss and accuracy, distilled and on labels
+    assert "validation" not in labels
 
 
 def test_a_distillation_that_is_not_significantly_different_and_trained_for_longer(make_run):
