@@ -157,6 +157,9 @@ def mean_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[fl
 def compare_seeds(first: Sequence[float], second: Sequence[float]) -> SeedComparison:
     """Returns the paired t-test of two kinds of training, each run with the same seeds.
 
+    Equal differences have no spread, which the test divides by. The interval then has no width, and p, 0 or
+    1, says nothing.
+
     Args:
         first: test accuracies of the first, one per seed.
         second: test accuracies of the second, in the same order.
@@ -175,7 +178,7 @@ def compare_seeds(first: Sequence[float], second: Sequence[float]) -> SeedCompar
     seeds, mean = len(differences), float(np.mean(differences))
     if seeds < 2:
         raise ValueError(f"compare_seeds needs at least two seeds, received {seeds}.")
-    if np.ptp(differences) < 1e-12:  # no spread, which the t-test divides by
+    if np.ptp(differences) < 1e-12:
         return SeedComparison(seeds, mean, (mean, mean), 0.0 if abs(mean) > 1e-12 else 1.0)
     test = ttest_rel(first, second)
     low, high = test.confidence_interval()

@@ -36,7 +36,8 @@ def compare_common_seeds(
 ) -> tuple[Comparison | SeedComparison | None, float]:
     """Returns the paired comparison of two experiments, and the smallest difference that it could detect.
 
-    With one common seed it is over the test images, with several over the seeds.
+    With one common seed it is over the test images, with several over the seeds. Where the accuracies differ
+    equally for all seeds, the t-test would divide by 0: it is over the test images of the first seed.
 
     Args:
         runs, baseline: finished runs by seed, with at least one common seed.
@@ -48,9 +49,16 @@ def compare_common_seeds(
     if len(seeds) > 1:
         accuracies = [[each[seed].result.test_accuracy for seed in seeds] for each in (runs, baseline)]
         over_seeds = significance.compare_seeds(*accuracies)
-        return over_seeds, (over_seeds.interval[1] - over_seeds.interval[0]) / 2
+        low, high = over_seeds.interval
+        if high > low:
+            return over_seeds, (high - low) / 2
     images = compare_runs(runs[seeds[0]], baseline[seeds[0]])
     return images, smallest_detectable(images) if images else math.inf
+
+
+def count_seeds(comparison: Comparison | SeedComparison) -> int:
+    """Returns over how many seeds `comparison` is; a comparison over images is of one."""
+    return comparison.seeds if isinstance(comparison, SeedComparison) else 1
 
 
 def describe(comparison: Comparison, first: str, second: str) -> str:

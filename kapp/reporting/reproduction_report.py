@@ -123,7 +123,10 @@ def write(
     all_runs = [*runs.values(), *others.values()]
     make_folder(out / "figures")
     if all_runs:
-        summary.copy_runs(all_runs, out)
+        by_name: dict[str, Run] = {}  # a merged run may have the name of one of this machine
+        for run in all_runs:
+            by_name.setdefault(run.name, run)
+        summary.copy_runs(by_name.values(), out)
     missing = [row for row in rows if len(row.runs) < row.seeds]
     devices = {_device(run, row) for row in rows for run in row.runs}
     blocks = [
@@ -169,7 +172,7 @@ def _table(table: ReproducedTable, rows: Sequence[ReproducedRow], with_device: b
                 "comparison": name,
                 "published": f"{100 * (row.published - baseline.published):+.1f} points",
                 "ours (paired 95% interval)": points(found.difference, *found.interval),
-                "seeds": len(row.by_seed.keys() & baseline.by_seed.keys()),
+                "seeds": differences.count_seeds(found),
                 "p": f"{found.p_value:.2g}",
                 "smallest detectable": differences.format_smallest(smallest),
             }

@@ -1,6 +1,7 @@
 """The report on many runs: one page with its figures, its rows and a copy of the runs' results."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,8 @@ DIFFERENCES_NOTE = (
     "Runs with one common seed are compared image by image: the interval is a bootstrap over the test "
     "images, paired by image, and the test is McNemar's exact test. Both cover the sampling noise of the "
     "images alone. Runs with several common seeds are compared by the paired t-test over the seeds, which "
-    "also covers the noise of training. The last column is the smallest difference that these images or "
+    "also covers the noise of training; where the difference is the same for all seeds, on the images of the "
+    "first. The last column is the smallest difference that these images or "
     f"seeds could have detected at the {significance.ALPHA:.0%} level."
 )
 Seeds = dict[int, Run]  # the first run of each seed
@@ -57,7 +59,7 @@ def write(runs: Iterable[Run], out: Path, title: str = "Results", note: str = ""
         note: a paragraph below the title, in the author's words.
 
     Raises:
-        ConfigError: none of the runs is finished.
+        ConfigError: none of the runs is finished, or two have one name.
         KappError: `out` can't be written.
     """
     runs = list({run.folder.resolve(): run for run in runs if run.is_finished}.values())
@@ -69,8 +71,9 @@ def write(runs: Iterable[Run], out: Path, title: str = "Results", note: str = ""
         Heading(title, 1),
         *([Paragraph(note)] if note else []),
         Paragraph(
-            f"Finished runs: {len(frame)}. Networks and epochs were chosen on validation images; the test "
-            "images were scored once, at the end of each run. Intervals are Wilson's, over test images."
+            f"Finished runs: {len(frame)}. Where images were held out for validation, networks and epochs "
+            "were chosen on them, and the test images were scored once, at the end of each run. Without them "
+            "the network is that of the last epoch. Intervals are Wilson's, over test images."
         ),
         *(Paragraph(escape(each)) for each in _overlaps(runs)),
         *tables.comparison_blocks(frame),
@@ -92,8 +95,14 @@ def copy_runs(runs: Iterable[Run], out: Path) -> pd.DataFrame:
 
     Returns:
         The rows, as `tables.rows`.
+
+    Raises:
+        ConfigError: two of them have one name.
     """
     runs = list(runs)
+    for name, count in Counter(run.name for run in runs).items():
+        if count > 1:
+            raise ConfigError(f"two runs are called {name}: rename the folder of one of them.")
     frame = tables.rows(run.folder for run in runs)
     make_folder(out / "figures")
     with atomic_file(out / "rows.csv") as partial:
@@ -150,7 +159,7 @@ def _differences(matched: Sequence[Match]) -> list[Block]:
         lines += [
             {
                 "comparison": name,
-                "seeds": len(match.common_seeds),
+                "seeds": differences.count_seeds(found),
                 "difference (paired 95% interval)": points(found.difference, *found.interval),
                 "p": f"{found.p_value:.2g}",
                 "smallest detectable": differences.format_smallest(smallest),
@@ -181,7 +190,7 @@ def _curves(matched: Sequence[Match], runs: Sequence[Run], folder: Path) -> Iter
         width, loss = format_value(row["width"]), row["distillation_loss"]
         if row["phase"] == "fine_tuning":
             name = file_name(row["model"], row["source"], row["dataset"], row["head"])
-            probe = next((each for each in runs if _is_probe_of(each, experiment)), None)
+            probe = next((each for each in runs if each.name == f"{experiment.name}-linear_probe"), None)
         else:
             name = file_name(row["model"], row["dataset"], width, *row["teachers"].split("+"), loss)
         if name in drawn:
@@ -196,13 +205,6 @@ def _curves(matched: Sequence[Match], runs: Sequence[Run], folder: Path) -> Iter
                 caption = f"{quantity.capitalize()} of {run_report.describe(experiment)}"
                 yield Figure(f"figures/{quantity}-{name}", caption)
         drawn.add(name)
-
-
-def _is_probe_of(run: Run, fine_tuned: Run) -> bool:
-    def key(each: Run) -> tuple:
-        return (each.result.model, each.result.source, each.result.dataset, each.setting("head", str))
-
-    return run.result.phase == "linear_probe" and key(run) == key(fine_tuned)
 
 
 def file_name(*words: str) -> str:

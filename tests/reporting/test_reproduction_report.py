@@ -11,6 +11,7 @@ from kapp.papers import hu, ratusznik
 from kapp.papers.figure import PublishedFigure
 from kapp.reporting import reproduction_report
 from kapp.reporting.reproduction_report import ReproducedFigure, ReproducedRow, ReproducedTable, format_hours
+from kapp.run_folder import Run
 from tests.reporting.helpers import add_predictions, assert_links_exist, cells, fabricate
 
 LABELS, DISTILLED = (0.55, 0.56, 0.575), (0.59, 0.591, 0.604)
@@ -111,6 +112,14 @@ def test_one_common_seed_is_compared_image_by_image(tmp_path, rows):
     assert comparisons(text)[0]["p"] == f"{expected:.2g}"
     low, high = labels.runs[0].result.test_interval
     assert cells(text)[0]["ours"] == f"55.0% ({100 * low:.1f} to {100 * high:.1f})"
+
+
+def test_a_needed_run_may_have_the_name_of_a_merged_one(tmp_path, rows):
+    merged = fabricate(tmp_path / "gpu" / "teacher", "teacher_1", 0.9)
+    own = fabricate(tmp_path / "runs" / "teacher", "teacher_1", 0.8)
+    teacher = row("teacher_1 on labels", [merged], elsewhere=frozenset(["teacher"]), seeds=1)
+    write(tmp_path / "report", [rows["linear_3 from teacher_1"], teacher], needed=[own])
+    assert Run(tmp_path / "report" / "runs" / "teacher").result.test_accuracy == 0.9
 
 
 def test_a_row_from_elsewhere_says_so(tmp_path, rows):

@@ -66,6 +66,13 @@ def test_the_same_run_twice_is_one(make_run, tmp_path):
     assert "Finished runs: 1." in write([run, run], tmp_path / "out")
 
 
+def test_two_runs_of_one_name_are_refused(make_run, tmp_path):
+    runs = [make_run("laptop/a"), make_run("server/a", accuracy=0.6)]
+    with pytest.raises(ConfigError, match="two runs are called a: rename the folder of one of them"):
+        summary.write(runs, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_one_common_seed_is_compared_image_by_image(make_run, tmp_path):
     run, baseline = make_run("d", accuracy=0.57, teachers=["deep_resnet"]), make_run("b", accuracy=0.55)
     for each in (run, baseline):
@@ -109,6 +116,19 @@ def test_several_common_seeds_are_compared_by_the_paired_t_test(make_run, tmp_pa
     assert row["difference (paired 95% interval)"] == tables.points(found.difference, *found.interval)
 
 
+def test_equal_differences_of_all_seeds_are_compared_on_the_images_of_the_first(make_run, tmp_path):
+    """The t-test would give p = 0 for any difference."""
+    runs = [make_run(f"d{i}", accuracy=0.551 + i / 8, seed=i, teachers=["deep_resnet"]) for i in (0, 1)]
+    runs += [make_run(f"b{i}", accuracy=0.55 + i / 8, seed=i) for i in (0, 1)]
+    for each in runs:
+        add_predictions(each)
+    found = differences.compare_runs(runs[0], runs[2])
+    (row,) = cells(write(runs, tmp_path / "out").split("## Differences\n")[1])
+    assert (row["seeds"], row["p"]) == ("1", f"{found.p_value:.2g}")
+    assert found.p_value > 0.05
+    assert row["smallest detectable"] == differences.format_smallest(differences.smallest_detectable(found))
+
+
 def test_one_seed_without_predictions_is_not_compared(make_run, tmp_path):
     runs = [make_run("d", accuracy=0.57, teachers=["deep_resnet"]), make_run("b", accuracy=0.55)]
     text = write(runs, tmp_path / "out")
@@ -128,7 +148,7 @@ def test_each_transfer_is_drawn_and_compared_with_scratch(make_run, tmp_path):
         from_source = {**target, "recipe": "transfer", "source": "cifar10", "head": "linear"}
         runs += [
             make_run(f"{name}-2", "all_cnn_c", 0.75, phase="fine_tuning", **from_source),
-            make_run(f"{name}-1", "all_cnn_c", 0.52, phase="linear_probe", **from_source),
+            make_run(f"{name}-2-linear_probe", "all_cnn_c", 0.52, phase="linear_probe", **from_source),
             make_run(f"{name}-0", "all_cnn_c", 0.69, **target),
         ]
     for run in runs:
@@ -140,3 +160,17 @@ def test_each_transfer_is_drawn_and_compared_with_scratch(make_run, tmp_path):
     assert [row["comparison"] for row in rows] == [
         "all_cnn_c: cifar10, fine-tuning compared with scratch"
     ] * 2
+
+
+def test_a_transfer_is_drawn_with_its_own_probe(make_run, tmp_path, drawn):
+    """Not with that of a transfer between the same data sets, with other settings."""
+    shared = {"dataset": "npz:near", "recipe": "transfer", "source": "cifar10", "head": "linear"}
+    runs = []
+    for name, epochs in (("other", 3), ("mine", 5)):
+        probe = make_run(f"{name}-linear_probe", "all_cnn_c", phase="linear_probe", epochs=epochs, **shared)
+        tuned = make_run(name, "all_cnn_c", phase="fine_tuning", epochs=epochs, **shared)
+        runs += [[probe, tuned]]
+    (other_probe, _), (probe, tuned) = runs
+    write([other_probe, probe, tuned], tmp_path / "out")
+    (panels,) = [figure.axes for figure in drawn if len(figure.axes) == 2]
+    assert [len(axes.lines[0].get_xdata()) for axes in panels] == [5, 5]
