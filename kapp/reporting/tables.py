@@ -82,8 +82,8 @@ def experiments(frame: pd.DataFrame) -> pd.DataFrame:
         frame: as from `rows`.
 
     Returns:
-        The `EXPERIMENT` columns and the parameters; `trained_on` ("labels", "deep_resnet", ...), unlike that
-        of other experiments of the model; `n`, the number of runs; means of `val_accuracy` and
+        The `EXPERIMENT` columns and the parameters; `trained_on` ("labels", "deep_resnet", ...), which no
+        other experiment of the model has; `n`, the number of runs; means of `val_accuracy` and
         `test_accuracy`; their sample standard deviations `val_spread` and `test_spread`, NaN for one run; and
         (`low`, `high`): the 95% interval of one run, or mean ± deviation of several.
     """
@@ -107,7 +107,9 @@ def experiments(frame: pd.DataFrame) -> pd.DataFrame:
         for name in EXPERIMENT:
             if group[name].nunique(dropna=False) > 1:
                 prefix = f", {name.replace('_', ' ')} "
-                table.loc[group.index, "trained_on"] += prefix + group[name].map(format_value)
+                table.loc[group.index, "trained_on"] += prefix + group[name].map(
+                    lambda value: format_value(value) or "none"
+                )
     return table
 
 

@@ -91,6 +91,12 @@ def test_the_machine_and_the_commit_do_not_make_another_experiment(make_run):
     assert list(tables.experiments(frame)["n"]) == [2]
 
 
+def test_a_setting_that_one_experiment_does_not_have_is_none(make_run):
+    frame = rows(make_run("a", milestones=[20, 30]), make_run("b"))
+    trained_on = list(tables.experiments(frame)["trained_on"])
+    assert trained_on == ["labels, milestones 20 30", "labels, milestones none"]
+
+
 def test_the_loss_is_named_unless_it_is_that_of_ratusznik_et_al(make_run):
     both = ["teacher_1", "deep_resnet"]
     frame = rows(
