@@ -141,14 +141,18 @@ def add_output_layers(x: KerasTensor, specs: Sequence[LayerSpec], seeds: Iterato
             x = blocks.conv(
                 x, filters, seeds, "logits", kernel_size, strides, padding, use_bias=True, **FLOAT32
             )
+    numbers: Counter[str] = Counter()
     for spec in specs[1:]:
+        prefix = "logits_relu" if isinstance(spec, Relu) else "average"
+        numbers[prefix] += 1
+        name = prefix if numbers[prefix] == 1 else f"{prefix}_{numbers[prefix]}"
         match spec:
             case GlobalAveragePooling():
-                x = layers.GlobalAveragePooling2D(name="average", **FLOAT32)(x)
+                x = layers.GlobalAveragePooling2D(name=name, **FLOAT32)(x)
             case AveragePooling(pool_size):
-                x = layers.AveragePooling2D(pool_size, name="average", **FLOAT32)(x)
+                x = layers.AveragePooling2D(pool_size, name=name, **FLOAT32)(x)
             case Relu():
-                x = layers.ReLU(name="logits_relu", **FLOAT32)(x)
+                x = layers.ReLU(name=name, **FLOAT32)(x)
             case _:
                 raise ConfigError(f"only gap, ap and relu may follow the classes, not {spec}.")
     if len(x.shape) == 4 and tuple(x.shape[1:3]) == (1, 1):

@@ -151,6 +151,11 @@ def test_each_network_is_trained_saved_and_loaded(name, tmp_path):
     np.testing.assert_allclose(keras.ops.convert_to_numpy(loaded(x, training=False)), expected, atol=1e-5)
 
 
+def test_layers_of_one_kind_after_the_classes_have_names_of_their_own():
+    names = [layer.name for layer in models.build("64c-10c1x1-relu-ap2x2-relu-gap", width=0.1).layers]
+    assert names[-5:] == ["logits", "logits_relu", "average", "logits_relu_2", "average_2"]
+
+
 def test_dropouts_of_teacher_1():
     network = models.build("teacher_1", width=0.1)
     names = [layer.name for layer in network.layers]
