@@ -2,6 +2,7 @@
 
 import sys
 import time
+from statistics import mean
 from typing import Any, TextIO
 
 import keras
@@ -26,12 +27,8 @@ class Progress(keras.callbacks.Callback):
         super().__init__()
         self._rows, self._steps, self._title, self._epochs_per_row = rows, steps, title, epochs_per_row
         self._stream = stream or sys.stderr
-        self._first_row = -1
+        self._row_seconds: list[float] = []
         self._printed = 0.0
-
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        if self._first_row < 0:
-            self._first_row, self._start = epoch, time.perf_counter()
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         now = time.perf_counter()
@@ -40,8 +37,8 @@ class Progress(keras.callbacks.Callback):
             self._write(f"\r\033[K{self._title}  {(batch + 1) / self._steps:.0%} of the way to the next line")
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        spent = time.perf_counter() - self._start
-        left = spent / (epoch + 1 - self._first_row) * (self._rows - epoch - 1)
+        self._row_seconds += [logs["seconds"]]  # of a resumed row, those before are in it
+        left = mean(self._row_seconds) * (self._rows - epoch - 1)
         clear = "\r\033[K" if self._stream.isatty() else ""
         done, total = (f"{rows * self._epochs_per_row:.4g}" for rows in (epoch + 1, self._rows))
         self._write(

@@ -28,6 +28,15 @@ def test_a_line_per_epoch_with_the_time_left():
     assert lines[1].endswith("0 s left")
 
 
+def test_the_time_left_is_that_of_whole_rows_after_a_resume_within_a_row():
+    stream = io.StringIO()
+    progress = Progress(7, 10, "linear_3", stream)
+    progress.on_epoch_begin(4)
+    progress.on_epoch_end(4, {**LOGS, "seconds": 30.0})  # of which 29 were before the resume
+    progress.on_epoch_end(5, {**LOGS, "seconds": 20.0})
+    assert [line.split(", ")[-1] for line in stream.getvalue().splitlines()] == ["60 s left", "25 s left"]
+
+
 @pytest.mark.parametrize(
     ("seconds", "words"), [(4.4, "4 s"), (99, "99 s"), (120, "2 min"), (3600 * 3 + 300, "3 h 05 min")]
 )
