@@ -175,11 +175,14 @@ class Dataset:
         else:
             joined = np.concatenate([self.images, images])
         added = np.arange(len(self.images), len(joined), dtype=np.int32)
+        sha256 = hashlib.sha256(np.ascontiguousarray(images).data).hexdigest()
+        if self.unlabeled_sha256 is not None:
+            sha256 = hashlib.sha256(f"{self.unlabeled_sha256} {sha256}".encode()).hexdigest()
         return replace(
             self._with(joined, labels, np.concatenate([self.train.samples, added])),
             streamed=streamed,
-            unlabeled_images=len(images),
-            unlabeled_sha256=hashlib.sha256(np.ascontiguousarray(images).data).hexdigest(),
+            unlabeled_images=self.unlabeled_images + len(images),
+            unlabeled_sha256=sha256,
         )
 
     def _check_labeled(self, count: int) -> None:
@@ -233,8 +236,8 @@ def load(
         validation_images: number of training images set aside for validation. Default: a fifth of the
             training set, as in Ratusznik et al. (section 3: 40,000 / 10,000 / 10,000); or all validation
             images that the data set has of its own. 0 disables validation, as in Hu 2018 (5,000 / 1,000).
-        train_images: maximum number of training images. At most a quarter as many are set aside; validation
-            images of its own are all used.
+        train_images: maximum number of training images. At most a quarter as many, and at least one, are
+            held out; validation images of its own are all used.
         streamed: whether each batch contains its images. False keeps all images in device memory. Default:
             True for more than 4 GiB of images.
 

@@ -1,5 +1,7 @@
 """Training images without labels: where they come from, and what stays as it is."""
 
+import hashlib
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -50,6 +52,18 @@ def test_images_without_labels_are_trained_on_and_nothing_else(dataset, streamed
     assert more.unlabeled_sha256 != dataset.add_unlabeled(EXTRA[::-1]).unlabeled_sha256
 
 
+def test_images_that_are_added_later_are_counted_with_the_first(dataset):
+    once, other = dataset.add_unlabeled(EXTRA[:10]), dataset.add_unlabeled(EXTRA[20:])
+    assert once.unlabeled_sha256 == hashlib.sha256(EXTRA[:10].tobytes()).hexdigest()
+    both = once.add_unlabeled(EXTRA[10:])
+    assert (len(both.train), both.unlabeled_images, both.labeled_images) == (190, 30, 160)
+    assert both.unlabeled_sha256 not in (
+        once.unlabeled_sha256,
+        dataset.add_unlabeled(EXTRA[10:]).unlabeled_sha256,
+        other.add_unlabeled(EXTRA[10:]).unlabeled_sha256,
+    )
+
+
 def test_large_sets_are_streamed(dataset, monkeypatch, tmp_path):
     monkeypatch.setattr("kapp.data.dataset.MAX_RESIDENT_BYTES", 260 * 8 * 8 * 3)
     assert dataset.add_unlabeled(EXTRA, folder=tmp_path).streamed
@@ -83,11 +97,13 @@ def test_a_file_has_one_array_of_images(tmp_path):
 def test_other_files_are_refused(tmp_path):
     np.savez(tmp_path / "two.npz", a=EXTRA, b=EXTRA)
     np.savez(tmp_path / "float.npz", EXTRA.astype("float32"))
+    np.savez(tmp_path / "number.npz", np.int64(3))
     np.savez(tmp_path / "images.npz", EXTRA)
     (tmp_path / "cut.npz").write_bytes((tmp_path / "images.npz").read_bytes()[:500])
     for name, error, message in (
         ("two", ConfigError, "contains a, b: .* needs one array, or one called x"),
         ("float", ConfigError, "arr_0 is float32"),
+        ("number", ConfigError, r"arr_0 is int64 \(\): images must be uint8"),
         ("cut", KappError, "damaged or no .npz file"),
     ):
         with pytest.raises(error, match=message):
@@ -116,6 +132,7 @@ def test_a_folder_is_read_with_its_subfolders_and_resized(tmp_path):
         ("cifar10", "--unlabeled is cifar10: it must be npz:PATH or folder:PATH"),
         ("npz:", "it must be npz:PATH or folder:PATH"),
         ("npz:gone.npz", "there is no file 'gone.npz'"),
+        (f"npz:{'a' * 300}.npz", "there is no file 'aaa"),
         ("folder:gone", "there is no folder 'gone'"),
     ],
 )

@@ -48,7 +48,7 @@ def check_unlabeled(name: str) -> None:
     source, _, path = name.partition(":")
     if source not in ("npz", "folder") or not path:
         raise ConfigError(f"--unlabeled is {name}: it must be npz:PATH or folder:PATH.")
-    if source == "npz" and not Path(path).is_file():
+    if source == "npz" and not is_file(path):
         raise ConfigError(f"--unlabeled is {name}: there is no file {path!r}.")
     if source == "folder":
         image_files.find(Path(path), recursive=True)

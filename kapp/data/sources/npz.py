@@ -33,7 +33,8 @@ def load_unlabeled(path: Path) -> np.ndarray:
             f"array, or one called {UNLABELED_KEY}."
         )
     name = UNLABELED_KEY if UNLABELED_KEY in arrays else next(iter(arrays))
-    images, _ = check_arrays(arrays[name], np.zeros(len(arrays[name]), np.int32), f"{path}: {name}", "labels")
+    labels = np.zeros(arrays[name].shape[:1], np.int32)
+    images, _ = check_arrays(arrays[name], labels, f"{path}: {name}", "labels")
     return images
 
 
