@@ -1,5 +1,6 @@
 """cifar10, cifar100[:CLASSES] and tfds:NAME: the data sets of tensorflow-datasets."""
 
+import re
 import threading
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from kapp.progress import ProgressLine
 
 CHUNK = 1000  # images in memory at once
 DOWNLOADS = "https://storage.googleapis.com"  # the server of tensorflow-datasets
+OTHER = "use another one, or your own arrays with --dataset npz:PATH."
 CIFAR10 = "airplane automobile bird cat deer dog frog horse ship truck".split()
 # The two ten-class subsets of Hu 2018: "class1 has the similar categories as CIFAR10 while class2 has much
 # different categories". The paper doesn't list the categories. These are kapp's own choice.
@@ -32,7 +34,8 @@ def load(name: str, home: Path) -> Arrays:
         ConfigError: there is no such data set, or it isn't for image classification with images of one size.
         KappError: there is no network, tensorflow-datasets isn't installed, or it fails.
     """
-    if not any((home / name).rglob("dataset_info.json")):
+    folder = home / re.split("[:/]", name)[0]  # without the configuration and the version
+    if not any(folder.rglob("dataset_info.json")):
         _check_network(name, home)
     try:
         with cli.suppress_stderr():
@@ -55,10 +58,13 @@ def load(name: str, home: Path) -> Arrays:
             f"tensorflow-datasets has no data set {name!r}. Its online catalog lists the names."
         ) from error
     except Exception as error:  # downloads, checksums and extraction raise many types
-        raise KappError(f"tensorflow-datasets can't prepare {name!r} in {home}: {error}") from error
+        raise KappError(
+            f"tensorflow-datasets can't prepare {name!r} in {home}: {str(error).rstrip('.')}. Free some "
+            "space, or set --data-dir to a folder in which it is prepared, or use --dataset npz:PATH."
+        ) from error
     features, splits, keys = builder.info.features, builder.info.splits, builder.info.supervised_keys
     if keys is None or not isinstance(features[keys[1]], tfds.features.ClassLabel):
-        raise ConfigError(f"the data set {name!r} is not for image classification.")
+        raise ConfigError(f"the data set {name!r} is not for image classification: {OTHER}")
     shape = features[keys[0]].shape
     if None in shape:
         raise ConfigError(
@@ -67,7 +73,7 @@ def load(name: str, home: Path) -> Arrays:
         )
     test = "test" if "test" in splits else "validation"
     if not {"train", test} <= splits.keys():
-        raise ConfigError(f"the data set {name!r} lacks a training or a test split.")
+        raise ConfigError(f"the data set {name!r} lacks a training or a test split: {OTHER}")
     num_train = splits["train"].num_examples
     count = num_train + splits[test].num_examples
     images, labels = disk_array((count, *shape), home), np.empty(count, np.int32)

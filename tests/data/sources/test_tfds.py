@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from kapp import data
+from kapp.data import sources
 from kapp.errors import ConfigError, KappError
 
 tfds = pytest.importorskip("tensorflow_datasets", reason="needs tensorflow-datasets")
@@ -52,6 +53,13 @@ class KappSizes(KappDots):
     """`KappDots` with images of unknown size."""
 
     SHAPE = (None, None, 3)
+
+
+class KappTrain(KappDots):
+    """`KappDots` without test images."""
+
+    def _split_generators(self, dl_manager):
+        return {"train": self._generate_examples(0, 20)}
 
 
 def test_a_prepared_set_is_decoded_once_and_then_needs_no_tensorflow(tmp_path):
@@ -99,6 +107,19 @@ def test_images_of_several_sizes_are_refused(tmp_path):
     KappSizes(data_dir=tmp_path).download_and_prepare()
     with pytest.raises(ConfigError, match="images of several sizes.*npz:PATH"):
         data.load("tfds:kapp_sizes", data_dir=str(tmp_path))
+
+
+def test_a_set_without_a_test_split_is_refused(tmp_path):
+    KappTrain(data_dir=tmp_path).download_and_prepare()
+    with pytest.raises(ConfigError, match="lacks a training or a test split: use another one, or your own"):
+        data.load("tfds:kapp_train", data_dir=str(tmp_path))
+
+
+def test_the_copy_of_a_version_needs_no_network(tmp_path, monkeypatch):
+    KappDots(data_dir=tmp_path).download_and_prepare()
+    monkeypatch.setattr(sources.tfds, "DOWNLOADS", "http://127.0.0.1:9")  # no server uses this port
+    dataset = data.load("tfds:kapp_dots:1.0.0", data_dir=str(tmp_path))
+    assert (dataset.classes, len(dataset.images)) == (("even", "odd"), 30)
 
 
 @pytest.fixture(scope="module")
