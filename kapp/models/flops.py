@@ -34,8 +34,8 @@ def count_flops(model: keras.Model) -> int | None:
                 return None
             total += flops
         elif isinstance(layer, layers.Conv2D | layers.Dense):
-            # A convolution applies its kernel at each place of its output.
-            places = call.outputs[0].shape[1:3] if isinstance(layer, layers.Conv2D) else ()
+            # The kernel is applied at each place of the output: of a Dense layer, to the last axis.
+            places = call.outputs[0].shape[1 : 3 if isinstance(layer, layers.Conv2D) else -1]
             if None in places:
                 return None
             total += 2 * math.prod(layer.kernel.shape) * math.prod(places)

@@ -10,6 +10,12 @@ def test_a_multiplication_and_an_addition_count_as_two():
     assert count_flops(models.build("4c-mp-10fc")) == 2 * (32 * 32 * 4 * 27 + 16 * 16 * 4 * 10)
 
 
+def test_a_dense_layer_is_applied_at_each_place_of_a_map():
+    maps = keras.Sequential([keras.Input((8, 7, 3)), layers.Dense(4)])
+    assert count_flops(maps) == 2 * 8 * 7 * 3 * 4
+    assert count_flops(keras.Sequential([keras.Input((None, 7, 3)), layers.Dense(4)])) is None
+
+
 def test_flops_of_nested_models_and_operations():
     images = keras.Input((8, 8, 3))
     augment = keras.Sequential([keras.Input((8, 8, 3)), layers.RandomFlip()])
