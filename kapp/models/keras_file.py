@@ -1,4 +1,4 @@
-"""Models from run folders and .keras files, loaded without running code that a file may hold.
+"""Models from run folders and .keras files, loaded without running code that a file may contain.
 
 Importing this module imports no Keras.
 """
@@ -105,7 +105,8 @@ def load(
         )
     if any(side not in (None, size) for side, size in zip(model.input_shape[1:], image_shape)):
         raise ConfigError(
-            f"{role} {source} takes images of {model.input_shape[1:]}, the data set has {image_shape}."
+            f"{role} {source} takes images of {model.input_shape[1:]}, the data set has {image_shape}. Use a "
+            "model for such images, or resize the data (folder:PATH@SIZE)."
         )
     return model
 
@@ -124,7 +125,8 @@ def load_keras_file(path: Path) -> "keras.Model":
         return keras.models.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # of many kinds: of zip, JSON, HDF5 and of layers
         first_line = str(error).strip().partition("\n")[0]
-        raise KappError(f"cannot load {path}: {first_line} Save it again with model.save().") from error
+        first_line = first_line.rstrip(".")
+        raise KappError(f"cannot load {path}: {first_line}. Save it again with model.save().") from error
 
 
 def check_classifier(model: Any, name: str) -> None:

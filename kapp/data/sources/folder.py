@@ -82,7 +82,10 @@ def load(folder: Folder, cache: Path) -> Arrays:
     else:
         num_test = len(files) // 5
         if num_test == 0:
-            raise ConfigError(f"{folder.path} has {len(files)} image files, too few for a test set.")
+            raise ConfigError(
+                f"{folder.path} has {len(files)} image files: at least 5 are needed, as a fifth becomes the "
+                "test set. Add images."
+            )
         num_train, num_validation = len(files) - num_test, 0
         mixed = sampling.stratified_order(labels, seed=0)
         order = np.concatenate([np.sort(mixed[num_test:]), np.sort(mixed[:num_test])])

@@ -111,7 +111,7 @@ def test_other_folders_are_refused(split, tmp_path):
 def test_too_few_images_for_a_test_set_are_refused(tmp_path):
     for name, shade in SHADES.items():
         save_image(tmp_path / "few" / name / "0.png", shade)
-    with pytest.raises(ConfigError, match="has 2 image files, too few for a test set"):
+    with pytest.raises(ConfigError, match="has 2 image files: at least 5 are needed.* Add images"):
         data.load(f"folder:{tmp_path / 'few'}")
 
 
