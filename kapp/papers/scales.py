@@ -102,7 +102,7 @@ SCALES = (
     Scale("paper", "the settings that the papers print"),
     Scale(
         "short",
-        "full width, a modern schedule, about a seventh of the cost",
+        "full width, a modern schedule with fewer epochs",
         # Distilled to labels stays 4 : 1, from scratch to the phases of a transfer 7 : 1. The targets are
         # small: a tenth of the epochs would be a few hundred steps, and costs little less.
         divided_epochs={
