@@ -1,4 +1,4 @@
-"""Shows another process that this one computes."""
+"""Signals to another process that this one is computing."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Says early that a training takes more than an hour."""
+"""Prints early that a training takes more than an hour."""
 
 import sys
 import time

@@ -275,13 +275,14 @@ def hold_out(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns the training samples, from the beginning of `order`, and the validation samples, from its end.
 
-    So fewer training images are part of more, fewer validation images are part of more, and the same
-    `train_images` are the same samples whatever is held out, as long as they fit.
+    A smaller training set is a subset of a larger one, and a smaller validation set of a larger one.
+    `train_images` selects the same samples for any number of validation images, as long as they fit.
 
     Args:
         order: integers (n,), from `stratified_order`.
         validation_images: number of samples held out, from 0 to n.
-        train_images: maximum number of training samples; at most a quarter as many are held out.
+        train_images: maximum number of training samples; at most a quarter as many, and at least one,
+            are held out.
 
     Example:
 

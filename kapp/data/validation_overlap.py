@@ -50,11 +50,12 @@ def count(network: Path, dataset: Dataset) -> int | None:
     samples = training_samples(run, dataset)
     if samples is None:
         return None
-    seen = int(np.isin(dataset.validation.samples, samples).sum())
+    trained_on = int(np.isin(dataset.validation.samples, samples).sum())
     inherited = run.result.validation_overlap
-    if seen or not inherited:
-        return seen
-    # Counted on the validation images of `run`: fewer are part of these, more are not.
+    if trained_on or not inherited:
+        return trained_on
+    # `inherited` was counted on the validation images of `run`. A smaller validation set is a subset of
+    # these; a larger one has other images as well.
     is_known = set(inherited) == {0} and len(dataset.validation) <= run.result.validation_images
     return 0 if is_known else None
 
@@ -76,7 +77,7 @@ def count_source(source: Path, dataset: Dataset) -> Overlap:
 def warning(
     role: Literal["teacher", "source"], names: Sequence[str], overlap: Overlap, validation_images: int
 ) -> str:
-    """Returns what follows where networks were, or may have been, trained on validation images.
+    """Returns the warning about networks that were, or may have been, trained on validation images.
 
     Args:
         role: of the networks.

@@ -1,1 +1,1 @@
-"""What the papers say, as data: settings and published figures, each with its table."""
+"""The papers' settings and published figures, as data, each with its table."""

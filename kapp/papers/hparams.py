@@ -7,7 +7,7 @@ WITH_WARMUP = ("cosine", "linear")  # schedules that may begin with a rise
 
 @dataclass(frozen=True)
 class HParams:
-    """How to train; the flags of the same names say more.
+    """How to train; the flags of the same names have the details.
 
     Args:
         epochs: how often each training image is used.

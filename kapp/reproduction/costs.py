@@ -20,13 +20,12 @@ RatesOf = Callable[[train.Settings], Rates | None]
 
 @dataclass
 class TeacherViews:
-    """How many views of its images a teacher has seen for its students, by seed: the logits of one are
-    computed once."""
+    """How many views per image a teacher has predicted for its students, by seed: each is predicted once."""
 
     epochs: dict[tuple, dict[int, int]] = field(default_factory=dict)
 
     def new(self, settings: distill.Settings, teacher: train.Settings) -> float:
-        """The number of views per image that this student is the first to need; counts them as seen.
+        """The number of views per image that this student is the first to need; counts them.
 
         Students of one seed have the same views.
         """

@@ -70,8 +70,10 @@ def kinds(tables: Sequence[str]) -> set[Kind]:
 
 
 def check_tables(tables: Sequence[str]) -> None:
-    """Raises:
-    ConfigError: a table that isn't one of `TABLES`.
+    """Refuse a table that isn't one of `TABLES`.
+
+    Raises:
+        ConfigError: with the tables that there are.
     """
     for table in tables:
         if table not in TABLES:

@@ -13,6 +13,7 @@ __all__ = ["commit", "environment", "is_gpu", "name"]
 
 
 def is_gpu() -> bool:
+    """Whether Keras computes on a GPU."""
     return hardware.gpu(keras.backend.backend()) is not None
 
 

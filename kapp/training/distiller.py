@@ -75,7 +75,7 @@ class Distiller(Learner):
         label_weight: float = 0.0,
         distill_weight: float | None = None,
         standardize_logits: bool = False,
-        **settings: Any,  # run_eagerly, jit_compile
+        **settings: Any,  # run_eagerly, jit_compile, label_smoothing, ema
     ) -> None:
         """Configure the training.
 

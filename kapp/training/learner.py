@@ -38,8 +38,8 @@ class Learner(keras.Model):
     Args:
         model: images (n, height, width, channels), 0 to 255, to logits (n, classes). It is trained in place:
             save it, not the Learner.
-        dataset: a `kapp.data.Dataset`, whose labels and images are copied to the device (a `streamed` one
-            brings its images with each batch). None: ordinary batches only.
+        dataset: a `kapp.data.Dataset`, whose labels and images are copied to the device (the batches of
+            a `streamed` one contain their images). None: ordinary batches only.
         augmentation: what the views in index batches mean; `Augmentation()` by default.
 
     Raises:
@@ -230,7 +230,7 @@ class Learner(keras.Model):
         return copy
 
     def sync_variables(self) -> None:
-        """Give the variables their values, for callbacks between two steps of `fit`."""
+        """Write the current values to the variables, for callbacks between two steps of `fit`."""
         backend.sync_variables(self)
 
     def train_step(self, *state_and_data: Any) -> Any:

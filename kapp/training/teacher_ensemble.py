@@ -63,7 +63,7 @@ class TeacherEnsemble(keras.Model):
         return ops.logsumexp(log_p, axis=0) - ops.log(float(len(outputs)))
 
     def training_data(self, dataset: Any, augmentation: Any) -> tuple[Any, Any]:
-        """The data set and augmentation of a Distiller with this teacher: any."""
+        """Returns `dataset` and `augmentation` as they are: live teachers accept any."""
         return dataset, augmentation
 
     def logits(self, x: Any, images: Any) -> Any:
@@ -71,6 +71,7 @@ class TeacherEnsemble(keras.Model):
         return self(images)
 
     def fit_callbacks(self, **settings: Any) -> list[keras.callbacks.Callback]:
+        """No callbacks: live teachers need none in `fit`."""
         return []
 
 

@@ -4,7 +4,7 @@
 - `compile_step(learner, run_eagerly, jit_compile)`: the train step, and the `jit_compile` of what Keras
   compiles around it.
 - `test_step(learner, ...)`: one step of `evaluate`.
-- `sync_variables(learner)`: give the variables their values between two steps of `fit`.
+- `sync_variables(learner)`: write the current values to the variables, between two steps of `fit`.
 - `assign(learner, variable, value)`: set a variable between two steps of `fit`.
 
 A step first preprocesses its batch (images, teacher logits), outside of any gradient; then it computes the

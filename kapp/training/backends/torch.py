@@ -34,7 +34,7 @@ def test_step(learner: Any, data: Any) -> dict:
 
 
 def sync_variables(learner: Any) -> None:
-    """They always have them."""
+    """Does nothing: here the variables always have their values."""
 
 
 def assign(learner: Any, variable: keras.Variable, value: Any) -> None:
