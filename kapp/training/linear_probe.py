@@ -176,8 +176,8 @@ def _output_layer(network: keras.Model) -> tuple[keras.layers.Layer, Any, list[k
         layer, inputs = producer(tensor)
         if isinstance(layer, layers.Dense | layers.Conv2D):
             return layer, inputs[0], following
-        is_known = isinstance(layer, layers.Layer) or is_softmax(layer)  # not any operation of keras.ops
-        if not is_known or getattr(layer, "weights", ()) or len(inputs) != 1:
+        is_copied = isinstance(layer, layers.Layer) and not layer.weights  # not an operation of keras.ops
+        if not (is_copied or is_softmax(layer)) or len(inputs) != 1:
             break
         following = following if is_softmax(layer) else [layer, *following]
         tensor = inputs[0]

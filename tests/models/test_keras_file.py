@@ -111,9 +111,11 @@ def test_p_norm_pooling_is_loaded_in_a_new_process(tmp_path):
 def test_a_damaged_file_is_refused(tmp_path):
     file = tmp_path / "teacher.keras"
     save(small_model(), tmp_path)
-    file.write_bytes(file.read_bytes()[:300])
-    with pytest.raises(KappError, match=rf"cannot load {file}: .*[^.]\. Save it again with"):
-        keras_file.load(file, IMAGE_SHAPE, CLASSES)
+    whole = file.read_bytes()
+    for damaged in (whole[:300], whole.replace(b"config.json", b"gonfic.json")):
+        file.write_bytes(damaged)
+        with pytest.raises(KappError, match=rf"cannot load {file}: .*[^.]\. Save it again with"):
+            keras_file.load(file, IMAGE_SHAPE, CLASSES)
 
 
 def test_a_file_with_code_is_refused(tmp_path):
