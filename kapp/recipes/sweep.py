@@ -22,6 +22,7 @@ from kapp.cluster import Cluster, Task
 from kapp.errors import ConfigError, KappError, TrainingFailed, unknown
 from kapp.models import mlp_budget
 from kapp.models.mlp_budget import mlp_for_budget
+from kapp.papers.distillation import distill_weight
 from kapp.recipes import distill, train, transfer
 from kapp.recipes.settings import ClusterOptions, OptionalInt, OptionalStr, check_min, with_values
 from kapp.records import SearchRange, SweepConfig, Trial
@@ -312,7 +313,9 @@ def with_trained(settings: Any, cluster: Cluster) -> Any:
             Path(name) if distill.is_file(name) else find_or_train(settings.teacher_settings(name), cluster)
             for name in settings.teacher
         ]
-        return replace(settings, teacher=tuple(map(str, found)))
+        # No teacher is left to train: the runs of the trials have no epochs of one either.
+        training = replace(settings.teacher_training, teacher_epochs=())
+        return replace(settings, teacher=tuple(map(str, found)), teacher_training=training)
     if isinstance(settings, transfer.Settings) and transfer.source_file(settings.source) is None:
         return replace(settings, source=str(find_or_train(settings.source_settings(), cluster)))
     return settings
@@ -342,6 +345,9 @@ def trial_task(config: Config, plan: Plan, trial: Trial) -> Task:
         network, changes = trials.network_and_settings(
             trial.values, network, plan.budget, plan.inputs, plan.classes
         )
+        if "label_weight" in changes and config.recipe.distillation.distill_weight is None:
+            # As the recipe's own default; `changes` come last, where both weights are searched.
+            changes = {"distill_weight": distill_weight(changes["label_weight"]), **changes}
         settings = with_values(settings, {**changes, config.network_flag: network})
     trial.network, trial.config = network, cli.as_json(settings)
     if mlp_budget.is_linear(models.get_spec(network).layers):

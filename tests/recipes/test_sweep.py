@@ -8,12 +8,17 @@ import subprocess
 import sys
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
 from distributed import Security
 
+from kapp import cli
+from kapp.cluster import Serial
+from kapp.recipes import sweep as recipe
+from kapp.records import Trial
 from kapp.run_folder import Run
 from kapp.sweep_folder import Sweep, best_trial
 from tests.helpers import accept_interrupts, file_names, untimed_metrics
@@ -315,6 +320,45 @@ def test_students_share_one_teacher_and_hyperband_continues_trials(kapp, tmp_pat
         assert abs(trial.parameters - trials[0].parameters) <= 0.05 * trials[0].parameters  # of 1,800
     assert len(sweep.best_run.metrics_rows()) == 3
     assert sweep.best_run.result.teachers == ("linear_3",)
+
+
+def test_trials_have_the_runs_of_two_teachers_and_the_weights_of_distill(monkeypatch, tmp_path, tiny_npz):
+    monkeypatch.chdir(tmp_path)
+    flags = f"--dataset npz:{tiny_npz} --teacher 8fc-3fc 4fc-3fc --teacher-epochs 2 1 --student 8fc-3fc "
+    flags += "--batch-size 20 --epochs 1 --search label_weight --out mine"
+    config = cli.parse(recipe.Distill, flags.split())
+    plan = recipe.make_plan(config, flags.split())
+    plan = replace(plan, settings=recipe.with_trained(plan.settings, Serial()))
+    trial, cluster = Trial(0, {"label_weight": 0.3}, epochs=1, run=0), Serial()
+    with Sweep.open(plan.folder, plan.config) as sweep:
+        cluster.submit(recipe.trial_task(config, plan, trial))
+        [result] = cluster.completed()
+        assert result.error is None
+        trial.status, trial.score = "finished", result.value["score"]
+        sweep.write_trial(trial)
+        recipe.finish(config, sweep, cluster)
+        [trial] = sweep.trials()
+        assert sweep.is_best_finished(trial)  # so that the same command doesn't score it again
+    settings = sweep.best_run.config.settings
+    assert (settings["label_weight"], settings["distill_weight"]) == (0.3, 0.7)  # as kapp distill has them
+    assert [Run(folder).result.epochs for folder in settings["teacher"]] == [2, 1]
+
+
+@pytest.mark.parametrize(
+    ("flags", "values", "weights"),
+    [
+        ("--distill-weight 2", {"label_weight": 0.3}, (0.3, 2.0)),
+        ("", {"label_weight": 0.3, "distill_weight": 0.5}, (0.3, 0.5)),
+        ("", {"label_weight": 1.0}, (1.0, 0.0)),
+        ("--label-weight 0.25", {"momentum": 0.9}, (0.25, 0.75)),
+    ],
+)
+def test_a_distill_weight_of_the_user_or_the_search_stays(tiny_npz, flags, values, weights):
+    words = f"--dataset npz:{tiny_npz} --student 8fc-3fc --batch-size 20 {flags}".split()
+    config = cli.parse(recipe.Distill, words)
+    trial = Trial(0, values, epochs=1, run=0)
+    recipe.trial_task(config, recipe.make_plan(config, words), trial)
+    assert (trial.config["label_weight"], trial.config["distill_weight"]) == weights
 
 
 @pytest.mark.slow
