@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kapp import interrupt, progress
 from kapp.errors import ConfigError, KappError
 
 if TYPE_CHECKING:
@@ -83,13 +84,13 @@ def make_folder(folder: Path) -> None:
 
 @contextmanager
 def folder_lock(folder: Path, waiting: str, subfolders: Sequence[str] = ()) -> Iterator[None]:
-    """Keep other processes out of such a block with the same `folder`; wait for one that is in it.
+    """Lock `folder` within the block; first wait until no other process has locked it.
 
-    The lock ends with the process, also when it is killed. The next process that gets it removes the partial
-    files that a killed one left.
+    A process that ends or is killed releases the lock. The next one removes the partial files of a killed
+    one.
 
     Args:
-        waiting: the line to print while this process waits.
+        waiting: the line to print before this process waits.
         subfolders: of `folder`, in which only a process with the lock writes, too.
     """
     from filelock import FileLock, Timeout  # here, because `--help` need not wait for it
@@ -99,7 +100,11 @@ def folder_lock(folder: Path, waiting: str, subfolders: Sequence[str] = ()) -> I
         lock.acquire(blocking=False)
     except Timeout:
         print(waiting, flush=True)
-        lock.acquire()
+        while not lock.is_locked:
+            interrupt.check()
+            progress.beat()
+            with suppress(Timeout):
+                lock.acquire(timeout=1)
     except OSError as error:
         raise KappError(
             f"cannot write to {folder}: {error.strerror or error}. "
@@ -153,6 +158,7 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
     old = folder.with_name(f".{os.getpid()}-old-{folder.name}")
     make_folder(folder.parent)
     try:
+        shutil.rmtree(partial, ignore_errors=True)  # of a killed process with this PID, as in a container
         partial.mkdir()
         yield partial
         _replace_folder(folder, partial, old)
@@ -189,11 +195,11 @@ def _remove_abandoned(folder: Path) -> None:
     name = re.compile(rf"\.(\d+)-(old-)?{re.escape(folder.name)}")
     with suppress(OSError):
         for path in folder.parent.iterdir():
-            if (match := name.fullmatch(path.name)) and not _is_running(int(match[1])):
+            if (match := name.fullmatch(path.name)) and not is_running(int(match[1])):
                 shutil.rmtree(path, ignore_errors=True)
 
 
-def _is_running(pid: int) -> bool:
+def is_running(pid: int) -> bool:
     """Whether this machine has a process with the number `pid`, as far as it can be known."""
     if os.name != "posix":
         return True

@@ -3,10 +3,13 @@
 import os
 import subprocess
 import sys
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from kapp import progress
 from kapp.errors import ConfigError, KappError
 from kapp.fileio import atomic_file, atomic_folder, folder_lock, is_file, is_folder, refuse_folder, write_text
 
@@ -99,6 +102,25 @@ def test_partial_files_of_killed_processes_are_removed_with_the_lock(tmp_path):
     assert found == {".lock", ".mine", ".42", "42-d", "sub", "other", "other/.42-c"}
 
 
+def test_a_process_that_waits_for_a_lock_has_a_heartbeat(tmp_path, capsys):
+    beat, is_locked = tmp_path / "beat", threading.Event()
+
+    def lock_until_a_beat():
+        with folder_lock(tmp_path, ""):
+            is_locked.set()
+            end = time.monotonic() + 5
+            while not beat.exists() and time.monotonic() < end:
+                time.sleep(0.01)
+
+    other = threading.Thread(target=lock_until_a_beat)
+    other.start()
+    is_locked.wait()
+    with progress.heartbeat(beat), folder_lock(tmp_path, "waiting for the other one"):
+        assert beat.exists()
+    other.join()
+    assert capsys.readouterr().out == "waiting for the other one\n"
+
+
 def test_two_processes_that_replace_a_folder_leave_one_of_the_two_whole(tmp_path):
     program = (
         "import sys; from pathlib import Path; from kapp.fileio import atomic_folder\n"
@@ -125,12 +147,15 @@ def test_the_next_writer_of_a_folder_removes_what_a_killed_one_left(tmp_path):
     killed.wait()
     assert (tmp_path / f".{killed.pid}-out" / "a").exists()
     (tmp_path / f".{killed.pid}-old-out").mkdir()
+    (tmp_path / f".{os.getpid()}-out").mkdir()  # in a container, processes get the same number again
+    (tmp_path / f".{os.getpid()}-out" / "b").touch()
     kept = [f".{os.getppid()}-out", f".{killed.pid}-other", ".x-out"]  # of a living process, of other folders
     for name in kept:
         (tmp_path / name).mkdir()
     with atomic_folder(tmp_path / "out") as partial:
         (partial / "a").write_text("whole")
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*kept, "out"])
+    assert contents(tmp_path / "out") == {"a": "whole"}
 
 
 def test_names_that_no_file_can_have_are_no_files(tmp_path):

@@ -4,12 +4,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from contextlib import suppress
 
 import pytest
 
 from kapp import interrupt
+from kapp.fileio import folder_lock
 from tests.helpers import accept_interrupts
 
 
@@ -46,6 +48,26 @@ def test_it_is_raised_at_the_latest_at_the_end_of_the_block(capfd):
         press_where_it_is_swallowed()
     with pytest.raises(KeyboardInterrupt):  # Python's own handler is back
         press()
+
+
+def test_it_ends_the_wait_for_a_folder(tmp_path, capfd):
+    is_locked, ended = threading.Event(), threading.Event()
+
+    def lock():
+        with folder_lock(tmp_path, ""):
+            is_locked.set()
+            ended.wait(10)
+        ended.set()
+
+    other = threading.Thread(target=lock)
+    other.start()
+    is_locked.wait()
+    threading.Timer(0.2, press).start()
+    with pytest.raises(KeyboardInterrupt), interrupt.deferred(), folder_lock(tmp_path, "waiting"):
+        pass
+    assert not ended.is_set()  # the other one still has the lock
+    ended.set()
+    other.join()
 
 
 @pytest.mark.parametrize("presses", [1, 2])
