@@ -10,6 +10,7 @@ import importlib
 import ipaddress
 import logging
 import os
+import platform
 import re
 import sys
 import threading
@@ -26,7 +27,7 @@ from urllib.parse import urlsplit
 
 from kapp import cli, hardware, progress
 from kapp.errors import ConfigError, KappError
-from kapp.fileio import make_folder, write_text
+from kapp.fileio import is_running, make_folder, write_text
 
 MAX_DEATHS = 3  # of the workers that run a task without progress; on other clusters: Dask's allowed-failures
 # A task without progress is given back after this time, and not before the slowest step took a tenth of it.
@@ -182,7 +183,9 @@ class Dask:
         self._running: dict[str, _Running] = {}  # by Dask's keys
         self._completed = as_completed([], loop=client.loop)
         client.subscribe_topic("all", self._on_event)
-        for address, why in client.run(_misfit, *self._place, on_error="return").items():
+        with _connection():
+            misfits = client.run(_misfit, *self._place, on_error="return")
+        for address, why in misfits.items():
             if why is not None:
                 raise KappError(f"worker {address}: {why}")
 
@@ -195,7 +198,7 @@ class Dask:
 
     def submit(self, task: Task, attempt: int = 1) -> None:
         key = f"{task.name}-{uuid.uuid4().hex}"
-        file_name = re.sub(r"[^a-zA-Z0-9.-]+", "-", task.name)[-150:]
+        file_name = re.sub(r"[^a-zA-Z0-9.-]+", "-", task.name)[-100:]
         log = str(self._logs / f"{file_name}.log") if self._logs else None
         heartbeat = self._mark.with_name(f"{self._mark.name}-{file_name}")
         call = (*_reference(task.function), dict(task.arguments))
@@ -430,11 +433,16 @@ def connect(
     except (OSError, ValueError, TimeoutError) as error:
         raise KappError(f"cannot connect to the scheduler at {address}: {_first_line(error)}") from error
     with client, _mark(folder) as mark:
-        if size is None and not client.nthreads():
+        if size is None and not _has_workers(client):
             print(f"waiting for workers of {address}", flush=True)
-            while not client.nthreads():
+            while not _has_workers(client):
                 time.sleep(1)
         yield Dask(client, size, mark, folder / "logs")
+
+
+def _has_workers(client: Any) -> bool:
+    with _connection():
+        return bool(client.nthreads())
 
 
 @contextmanager
@@ -459,9 +467,12 @@ def _silence() -> None:
 @contextmanager
 def _mark(folder: Path) -> Iterator[Path]:
     """A new file in `folder`, with a name that no other folder has."""
-    for left in folder.glob(".shared-*"):  # by a process that was killed
-        left.unlink(missing_ok=True)
-    mark = folder.resolve() / f".shared-{uuid.uuid4().hex}"
+    machine = f".shared-{platform.node()}-"
+    name = re.compile(rf"{re.escape(machine)}(\d+)-.+")
+    for path in folder.iterdir():  # those of processes of this machine that were killed
+        if (match := name.fullmatch(path.name)) and not is_running(int(match[1])):
+            path.unlink(missing_ok=True)
+    mark = folder.resolve() / f"{machine}{os.getpid()}-{uuid.uuid4().hex}"
     write_text(mark, "")
     try:
         yield mark

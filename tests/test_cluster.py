@@ -2,10 +2,12 @@
 
 import json
 import os
+import platform
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, contextmanager, suppress
@@ -314,6 +316,22 @@ def test_a_scheduler_that_ends_ends_the_command(certificates, tmp_path):
         run_task(certificates, address, tmp_path, size=1, then=process.kill)
 
 
+def test_a_scheduler_that_ends_while_the_command_waits_for_workers_is_reported(certificates, tmp_path):
+    folder = tmp_path / "work"
+    folder.mkdir()
+    with scheduler_command(certificates, tmp_path) as (process, address):
+
+        def kill_once_connected():
+            wait_until(lambda: any(folder.iterdir()))
+            process.kill()
+
+        killer = threading.Thread(target=kill_once_connected)
+        killer.start()
+        with pytest.raises(KappError, match="the connection to the scheduler ended"):
+            run_task(certificates, address, folder)
+        killer.join()
+
+
 @pytest.mark.slow
 def test_a_scheduler_that_ended_between_two_tasks_is_reported(certificates, tmp_path):
     tls = tuple(certificates / f"right-{name}.pem" for name in ("ca", "cert", "key"))
@@ -366,6 +384,19 @@ def test_a_connection_without_encryption_stays_on_this_machine():
     with pytest.raises(ConfigError, match="isn't encrypted .* use tls:// with certificates, or"):
         cluster.check_address("tcp://10.0.0.5:8786", insecure=False)
     assert not cluster.check_address("tcp://10.0.0.5:8786", insecure=True)
+
+
+def test_two_commands_can_use_one_folder(tmp_path):
+    killed = subprocess.Popen([sys.executable, "-c", ""])
+    killed.wait()
+    name = f".shared-{platform.node()}-{killed.pid}-x"
+    for left in (name, f"{name}-trial-1", f".shared-other-machine-{killed.pid}-x"):
+        (tmp_path / left).touch()
+    with cluster.local(1, tmp_path) as first, cluster.local(1, tmp_path) as second:
+        for workers in (first, second):
+            workers.submit(Task("a", cluster_tasks.describe, {}))
+            assert [result.error for result in workers.completed()] == [None]
+    assert [path.name for path in tmp_path.iterdir()] == [f".shared-other-machine-{killed.pid}-x"]
 
 
 def test_kills_that_left_progress_do_not_count(tmp_path, capfd):
