@@ -112,7 +112,7 @@ class Trial:
     created_at: float = 0.0
     ended_at: float | None = None
     end_order: int | None = None  # how many trials had ended before
-    started: int | None = None  # how many had been created when it ended
+    num_created_at_end: int | None = None  # how many trials had been created when it ended
     score: float | None = None  # the best validation accuracy
     best_epoch: float | None = None
     seconds: float | None = None  # of training
@@ -312,7 +312,8 @@ class UnlabeledEvaluation:
 
 
 def to_json(record: Any) -> dict[str, Any]:
-    """`record` as JSON values; infinity becomes the string "inf", which `float` reads."""
+    """`record` as JSON values. Infinity becomes the string "inf", which a setting accepts and a field of type
+    float refuses."""
     values = {each.name: _plain(getattr(record, each.name)) for each in dataclasses.fields(record)}
     if isinstance(record, RunConfig):
         settings = values.pop("settings")

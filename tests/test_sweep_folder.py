@@ -4,6 +4,7 @@ import shutil
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -98,3 +99,13 @@ def test_overwriting_waits_for_another_process(tmp_path, capsys):
     other.join()
     assert len(trials) == 1
     assert "waiting for another process that searches in" in capsys.readouterr().out
+
+
+REPORTED = sorted(Path(__file__).parents[1].glob("reports/**/sweep.json"))
+
+
+@pytest.mark.parametrize("config_file", REPORTED, ids=lambda path: path.parent.name)
+def test_every_trial_of_a_committed_report_is_readable(config_file):
+    trials = Sweep(config_file.parent).trials()
+    assert sorted(trial.end_order for trial in trials) == [trial.number for trial in trials]
+    assert all(trial.end_order < trial.num_created_at_end <= len(trials) for trial in trials)

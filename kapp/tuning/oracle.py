@@ -102,13 +102,13 @@ class Oracle:
         ended = sorted((t for t in trials if t.end_order is not None), key=lambda t: t.end_order or 0)
         self._oracle.max_trials = None  # the new search may have fewer
         for number in range(max(by_number, default=-1) + 1):
-            for trial in [t for t in ended if t.started == number]:
+            for trial in [t for t in ended if t.num_created_at_end == number]:
                 self.end_trial(trial.number, trial.score)
             self._oracle.saved = by_number[number].values if number in by_number else None
             if not isinstance(self.create_trial(), Trial):
                 raise KappError(f"trial {number} isn't of this search. Start again with --overwrite.")
             self.trials[number] = by_number.get(number, self.trials[number])
-        for trial in [t for t in ended if (t.started or 0) >= len(self.trials)]:
+        for trial in [t for t in ended if (t.num_created_at_end or 0) >= len(self.trials)]:
             self.end_trial(trial.number, trial.score)
         self._oracle.saved, self._oracle.max_trials = None, self.max_trials
 

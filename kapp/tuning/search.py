@@ -134,7 +134,8 @@ class Search:
     def _end(self, trial: Trial, result: TrialResult) -> None:
         for each in dataclasses.fields(result):
             setattr(trial, each.name, getattr(result, each.name))
-        trial.end_order, trial.started, trial.ended_at = self._ended(), len(self.trials), self._elapsed()
+        trial.end_order, trial.num_created_at_end = self._ended(), len(self.trials)
+        trial.ended_at = self._elapsed()
         self._sweep.write_trial(trial)  # before the oracle has the score, so that a resumed search has it too
         self._oracle.end_trial(trial.number, trial.score)
         self._delete_weights()

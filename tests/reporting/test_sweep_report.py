@@ -24,7 +24,7 @@ def trial(number: int, score: float | None, **more) -> Trial:
         "status": "failed" if score is None else "finished",
         "ended_at": 60.0 * (number + 1),
         "end_order": number,
-        "started": number + 1,
+        "num_created_at_end": number + 1,
         "score": score,
         "seconds": 50.0,
         "network": "16fc-3fc",

@@ -23,7 +23,7 @@ def make_oracle(tuner: str, space=SPACE, default=None, trials: int | None = 8) -
 def search(oracle: Oracle, until: int = 1000) -> list[Trial]:
     """Runs trials one after another, up to trial `until`; every fourth fails."""
     while len(oracle.trials) < until and isinstance(trial := oracle.create_trial(), Trial):
-        trial.end_order, trial.started = trial.number, trial.number + 1
+        trial.end_order, trial.num_created_at_end = trial.number, trial.number + 1
         rate = trial.values.get("learning_rate", 1e-3)
         trial.score = None if trial.number % 4 == 3 else 0.5 - abs(math.log10(rate) + 2.5) / 10
         oracle.end_trial(trial.number, trial.score)
@@ -48,7 +48,7 @@ def test_the_order_in_which_trials_ended_counts():
     for number, ended in ((0, None), (1, None), (2, 1), (3, 0)):
         if ended is not None:
             trial = first.trials[ended]
-            trial.score, trial.end_order, trial.started = 0.4 + ended / 10, 1 - ended, number
+            trial.score, trial.end_order, trial.num_created_at_end = 0.4 + ended / 10, 1 - ended, number
             first.end_trial(ended, trial.score)
         first.create_trial()
     second.restore(first.trials)

@@ -61,7 +61,7 @@ def search(folder: Path, trials: int, function=score, oracle: Oracle | None = No
 
 def test_each_trial_is_printed_with_the_best_and_the_time_left(tmp_path, capsys):
     trials = search(tmp_path / "sweep", 3)
-    assert [(t.number, t.status, t.score, t.end_order, t.started) for t in trials] == [
+    assert [(t.number, t.status, t.score, t.end_order, t.num_created_at_end) for t in trials] == [
         (0, "finished", 0.0, 0, 1),
         (1, "finished", 0.1, 1, 2),
         (2, "finished", 0.2, 2, 3),
