@@ -238,5 +238,9 @@ def _flat(config: SweepConfig) -> dict[str, Setting]:
 
 
 def _is_run_of(run: Run, trial: Trial) -> bool:
-    settings = {key: value for key, value in identity_settings(trial.config).items() if key not in BASELINES}
-    return settings.items() <= run.config.settings.items()
+    return _compared(trial.config) == _compared(run.config.settings)
+
+
+def _compared(settings: Mapping[str, Setting]) -> dict[str, Setting]:
+    """The settings that a trial and the run of the best trial have in common."""
+    return {key: value for key, value in identity_settings(settings).items() if key not in BASELINES}

@@ -12,7 +12,9 @@ from kapp import cli
 from kapp.errors import ConfigError, KappError
 from kapp.recipes import train
 from kapp.records import SearchRange, SweepConfig, Trial
+from kapp.run_folder import Run
 from kapp.sweep_folder import Sweep
+from tests import example_records
 
 RANGE = SearchRange("dropout", 0.0, 0.6)
 CONFIG = SweepConfig("train", "jax", "0", "random", True, (RANGE,), None, {"epochs": 3, "seed": 0})
@@ -79,6 +81,22 @@ def test_another_sweep_is_refused_with_all_differences(tmp_path):
         pass
     changes = "(range of dropout: '0.0:0.6' -> '0.0:0.5', epochs: 3 -> 4)"
     assert f"contains another sweep {changes}. Choose" in str(error.value)
+
+
+def test_the_run_of_an_earlier_best_trial_is_not_that_of_the_best(tmp_path):
+    def config(**settings):
+        return example_records.config(baseline=True, out=str(tmp_path), **settings)
+
+    with Sweep.open(tmp_path / "sweep", CONFIG) as sweep:
+        run = Run.create(sweep.best_folder, config(mixup=0.5, width=1.0))
+        run.write_result(example_records.RESULT)
+        for settings, expected in (
+            ({"mixup": 0.5, "width": 1.0}, True),
+            ({"mixup": 0.0, "width": 1.0}, False),  # off, so no part of an identity
+            ({"mixup": 0.5, "width": 2.0}, False),
+        ):
+            trial = Trial(0, {}, epochs=3, run=0, config={**config(**settings).settings, "baseline": False})
+            assert sweep.is_best_finished(trial) == expected
 
 
 def test_overwriting_waits_for_another_process(tmp_path, capsys):
