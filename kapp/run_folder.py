@@ -21,6 +21,7 @@ import csv
 import dataclasses
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -84,7 +85,7 @@ class Predictions(NamedTuple):
     validation_classes: np.ndarray
 
     def test_classes_only(self) -> Predictions:
-        """What a paired test of accuracies needs: no logits, and no validation images."""
+        """A copy without logits and validation images, enough for a paired test of accuracies."""
         empty = {name: getattr(self, name)[:0] for name in self._fields if name.startswith("validation_")}
         return self._replace(test_logits=self.test_logits[:0], **empty)
 
@@ -568,6 +569,11 @@ def _delete_files(folder: Path) -> None:
         *(folder / "figures").glob("*.png"),
     ):
         path.unlink(missing_ok=True)
+    probe = folder / "linear_probe"
+    if is_file(probe / "config.json"):
+        removed = probe.with_name(f".{os.getpid()}-{probe.name}")  # a kill leaves no half of a run
+        probe.rename(removed)
+        shutil.rmtree(removed)
     for manifest in (folder / "export").glob("*/manifest.json"):  # exports of the deleted network
         shutil.rmtree(manifest.parent)
     with suppress(OSError):  # it doesn't exist, or has other files

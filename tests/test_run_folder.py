@@ -291,6 +291,18 @@ def test_the_linear_probe_of_another_transfer_is_refused(tmp_path):
         run.probe  # noqa: B018
 
 
+def test_overwriting_a_transfer_removes_its_linear_probe(tmp_path):
+    run = finished(tmp_path / "run")
+    finished(run.linear_probe)
+    with Run.open(run.folder, config(seed=1), overwrite=True) as again:
+        assert again.probe is None
+        assert not run.linear_probe.exists()
+        run.linear_probe.mkdir()
+        (run.linear_probe / "notes.txt").write_text("mine")
+    with Run.open(run.folder, config(seed=1), overwrite=True):
+        assert (run.linear_probe / "notes.txt").exists()  # no run: not ours
+
+
 def test_a_run_of_an_early_version_has_no_checksums_and_is_readable(tmp_path):
     run = finished(tmp_path / "run")
     for name in ("config.json", "result.json"):
