@@ -147,9 +147,9 @@ def is_finished(folder: Path | str, config: RunConfig) -> bool:
     return identity(Run(run).config) == identity(config)
 
 
-def progress(folder: Path) -> list[int]:
-    """Numbers that change with each checkpoint of the run in `folder`, which need not exist yet, and when it
-    is finished."""
+def modification_times(folder: Path) -> list[int]:
+    """The times of the files that change with each checkpoint of the run in `folder`, which need not exist
+    yet, and when it is finished."""
     times = []
     for name in ("metrics.csv", "checkpoints/latest.npz", "result.json"):
         for path in (folder / name, folder / "linear_probe" / name):

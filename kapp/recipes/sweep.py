@@ -27,7 +27,7 @@ from kapp.recipes import distill, train, transfer
 from kapp.recipes.settings import ClusterOptions, OptionalInt, OptionalStr, check_min, with_values
 from kapp.records import SearchRange, SweepConfig, Trial
 from kapp.run_folder import default_folder as default_run_folder
-from kapp.run_folder import identity_settings, is_finished, progress
+from kapp.run_folder import identity_settings, is_finished, modification_times
 from kapp.sweep_folder import BASELINES, Sweep, best_trial, default_folder
 from kapp.tuning import search_space, trials
 from kapp.tuning.oracle import FACTOR, Oracle, check_installed
@@ -328,8 +328,8 @@ def find_or_train(settings: train.Settings, cluster: Cluster) -> Path:
     folder = default_run_folder(config, [settings.model, settings.dataset])
     if not is_finished(folder, config):
         arguments = {"recipe": "train", "settings": cli.as_json(settings)}
-        task = Task(f"training of {settings.model}", run_recipe, arguments, lambda: progress(folder))
-        wait_for(task, cluster)
+        name = f"training of {settings.model}"
+        wait_for(Task(name, run_recipe, arguments, lambda: modification_times(folder)), cluster)
     return folder
 
 
@@ -363,7 +363,7 @@ def trial_task(config: Config, plan: Plan, trial: Trial) -> Task:
         "epochs": trial.epochs,
         "data_sha256": plan.config.data_sha256,
     }
-    return Task(name, train_trial, arguments, lambda: progress(folder))
+    return Task(name, train_trial, arguments, lambda: modification_times(folder))
 
 
 def train_trial(
@@ -441,8 +441,9 @@ def finish(config: Config, sweep: Sweep, cluster: Cluster) -> None:
     if config.sweep.score_best and not sweep.is_best_finished(best):
         sweep.copy_to_best(best, with_run=not baselines)  # a run with a baseline is another run
         place = {"out": str(sweep.best_folder), "data_dir": values["data_dir"]}
-        arguments = {"recipe": config.name, "settings": {**best.config, **baselines, **place}}
-        wait_for(Task("the best trial", run_recipe, arguments, lambda: progress(sweep.best_folder)), cluster)
+        arguments = {"recipe": config.subcommand, "settings": {**best.config, **baselines, **place}}
+        folder = sweep.best_folder
+        wait_for(Task("the best trial", run_recipe, arguments, lambda: modification_times(folder)), cluster)
 
 
 def write_report(sweep: Sweep) -> None:

@@ -14,7 +14,7 @@ from kapp.recipes import distill, train, transfer
 from kapp.reproduction import plan
 from kapp.reproduction.paper_rows import RunSettings
 from kapp.reproduction.plan import PlannedRun, load_dataset
-from kapp.run_folder import progress
+from kapp.run_folder import modification_times
 
 MODULES = {"train": train, "distill": distill, "transfer": transfer}
 MIN_SECONDS = 60.0  # of the runs that the pace is measured by
@@ -108,9 +108,8 @@ class Schedule:
         if run.folder is None:  # of a transfer whose source wasn't trained when the plan was made
             plan.find(run)
         folder = run.folder
-        task = Task(
-            run.name, train_run, task_arguments(run.settings), lambda: progress(folder) if folder else None
-        )
+        arguments = task_arguments(run.settings)
+        task = Task(run.name, train_run, arguments, lambda: modification_times(folder) if folder else None)
         self._workers.submit(task)
 
     def _line(self, run: PlannedRun) -> str:
