@@ -138,11 +138,12 @@ class Config:
             raise ConfigError(f"--target is {' '.join(settings.target)}: a sweep has one.")
         if network is None:
             raise ConfigError(f"--{self.network_flag} is needed: the source doesn't name its network.")
-        names = [*SEARCHED[self.name], *SEARCHED_BY_NAME[self.name]]
-        for name in self.sweep.search or ():
+        names = [*SEARCHED[self.subcommand], *SEARCHED_BY_NAME[self.subcommand]]
+        searched = self.sweep.search or ()
+        for name in searched:
             if name not in names:
-                raise unknown(f"--search of {self.name}", name, names)
-            if why := trials.why_not_searchable(name, network, cli.flatten(settings)):
+                raise unknown(f"--search of {self.subcommand}", name, names)
+            if why := trials.why_not_searchable(name, network, cli.flatten(settings), searched):
                 raise ConfigError(f"--search {name}: {why}.")
 
 

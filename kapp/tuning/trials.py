@@ -15,13 +15,19 @@ from kapp.tuning.search import TrialResult
 DIGITS = 4  # significant, of a searched value: short enough to be typed
 
 
-def why_not_searchable(name: str, network: str, settings: Mapping[str, Any]) -> str | None:
-    """Why `name` can't be searched for `network` with these settings; None where it can."""
+def why_not_searchable(
+    name: str, network: str, settings: Mapping[str, Any], searched: Sequence[str] = ()
+) -> str | None:
+    """Why `name` can't be searched for `network` with these settings; None where it can.
+
+    Args:
+        searched: all names of --search.
+    """
     spec = models.get_spec(network)
     has_dropout = any(isinstance(layer, Dropout) for layer in spec.layers)
     match name:
-        case "learning_rate" if settings["rates"]:
-            return "--rates are the learning rates"
+        case "learning_rate" | "probe_learning_rate" | "finetune_learning_rate" if settings["rates"]:
+            return "--rates are the learning rates: leave out --rates"
         case "mixup" | "cutmix" if settings.get("distillation_loss") in NEED_LABELS:
             return f"--distillation-loss {settings['distillation_loss']} needs one label per image"
         case "temperature" if settings["distillation_loss"] not in TEMPERATURES:
@@ -34,7 +40,7 @@ def why_not_searchable(name: str, network: str, settings: Mapping[str, Any]) -> 
             return f"{network} isn't a network of fully connected layers alone, such as linear_3"
         case "layers" | "widths" if has_dropout:
             return f"{network} has dropout, which is lost with other layers: use --search dropout for it"
-        case "widths" if len(hidden_units(network)) < 2:
+        case "widths" if len(hidden_units(network)) < 2 and "layers" not in searched:
             return f"{network} has fewer than two hidden layers: search layers as well, or use 512fc^2-10fc"
     return None
 

@@ -56,6 +56,8 @@ def test_a_wrong_value_is_refused_in_one_line_before_anything_is_written(kapp, t
         ("distill --search temperature", "is prob_mse, which has no temperature"),
         ("train --rates 0.1 0.01 --milestones 1 --schedule multistep --search learning_rate",
          "--rates are the learning rates"),
+        ("transfer --target shapes --rates 0.1 0.01 --milestones 1 --search probe_learning_rate",
+         "--search probe_learning_rate: --rates are the learning rates: leave out --rates"),
         ("train --scheduler 5000", "--scheduler is '5000': it must be like tls://10.0.0.5:8786"),
         ("train --scheduler tcp://10.0.0.5:8786", "isn't encrypted"),
         ("train --scheduler tls://10.0.0.5:8786", "needs --tls-ca, --tls-cert and --tls-key"),
@@ -92,6 +94,8 @@ def test_a_value_with_a_flag_is_not_searched():
     assert names("train --momentum=0.8 --learning-rate 0.1") == ["weight_decay", "dropout"]
     assert names("distill") == [*names("train"), "label_weight"]
     assert names("distill --distillation-loss kl")[-1] == "temperature"
+    assert names("train --model 64fc-10fc --search layers widths")[:2] == ["layers", "width_2"]
+    assert names("transfer --rates 0.1 0.01 --milestones 1") == ["momentum", "weight_decay"]
     assert names("train --model all_cnn_c") == ["learning_rate", "momentum", "weight_decay"]
     with pytest.raises(ConfigError, match="nothing is left to search"):
         names("train --learning-rate 0.1 --momentum 0.9 --weight-decay 0 --model all_cnn_c")

@@ -59,6 +59,14 @@ def test_what_cannot_be_searched(name, network, message):
     assert (why is None) if message is None else (message in why)
 
 
+def test_widths_of_one_hidden_layer_are_searched_with_layers():
+    settings = cli.flatten(train.Config(model="64fc-10fc").resolved())
+    searched = ["layers", "widths"]
+    assert trials.why_not_searchable("widths", "64fc-10fc", settings, searched) is None
+    space = search_space.ranges(searched, hidden_layers=1)
+    assert trials.default_values(space, "64fc-10fc", settings) == {"layers": 1}
+
+
 def test_the_score_is_the_best_until_the_last_epoch(tmp_path):
     """With --validate-every, the validation after the last epoch belongs to it."""
     run = Run.create(tmp_path / "run", example_records.CONFIG)
