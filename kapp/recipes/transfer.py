@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from kapp import cli, data
+from kapp import cli, data, models
 from kapp.errors import ConfigError
 from kapp.fileio import checksum, is_file, is_folder
 from kapp.models import keras_file
@@ -171,14 +171,18 @@ class Config:
             data.sources.check(target)
         if not self.target:
             raise ConfigError("--target needs at least one data set.")
+        if self.output.out is not None and len({*map(file_name, self.target)}) < len(self.target):
+            raise ConfigError(
+                "two of --target have the same file name: leave out --out, or transfer to one at a time."
+            )
         settings = self.resolved()
         if settings.model is not None:
             self.network.check(settings.model, self.hparams)
         settings.check()
-        source = source_result(self.source)
-        if source is not None and self.model not in (None, source.model):
+        network = source_network(self.source)
+        if network is not None and self.model not in (None, network):
             raise ConfigError(
-                f"--model is {self.model}, but the source is a run of {source.model}: leave one of them out."
+                f"--model is {self.model}, but the source is a run of {network}: leave one of them out."
             )
 
     def resolved(self) -> Settings:
@@ -186,11 +190,10 @@ class Config:
         scale = scales.get(self.scale)
         images = {"train_images": scale.target_images, "source_images": scale.train_images}
         config = with_defaults(self, images)
-        source = source_result(self.source)
-        model = config.model or (source.model if source else None)
+        model = config.model or source_network(self.source)
         if model is None and source_file(self.source) is None:
             model = "all_cnn_c"
-        width = source_width(self.source) if source else scale.width
+        width = source_width(self.source) if source_result(self.source) else scale.width
         source_epochs = config.source_training.source_epochs
         scratch_epochs = config.scratch_epochs
         if model is not None:
@@ -246,6 +249,17 @@ class Settings:
         ConfigError: settings that don't go together.
         """
         check_hparams(self.hparams)
+        rates = {self.phases.probe_learning_rate, self.phases.finetune_learning_rate}
+        if self.hparams.rates and rates != {self.hparams.learning_rate}:
+            raise ConfigError(
+                "--rates are the learning rates of both phases: leave out --probe-learning-rate and "
+                "--finetune-learning-rate."
+            )
+        images, batch_size = self.source_training.source_images, self.hparams.batch_size
+        if source_file(self.source) is None and images is not None and images < batch_size:
+            raise ConfigError(
+                f"--source-images is {images}: it must be at least one batch, --batch-size {batch_size}."
+            )
         for settings in self.needed_runs:
             settings.check()
         self.data.check_batch_size(self.hparams.batch_size)
@@ -318,7 +332,7 @@ class Settings:
 
     def _supervised(self, dataset: str, epochs: int | None, data: DataOptions, seed: int) -> train.Settings:
         if self.model is None or epochs is None:
-            raise ConfigError("--model is needed: the source doesn't say which network it is.")
+            raise ConfigError("--model is needed: the source doesn't name its network.")
         return train.Settings(
             model=self.model,
             dataset=dataset,
@@ -348,6 +362,19 @@ def source_result(source: str) -> RunResult | None:
     """The result of a source that is a run folder; None for a data set or a file."""
     file = source_file(source)
     return Run(file).result if file is not None and is_folder(file) else None
+
+
+def source_network(source: str) -> str | None:
+    """The network of a source that is a run folder; None for a data set, a file, or a run that began with the
+    file of a network that kapp doesn't know."""
+    result = source_result(source)
+    if result is None:
+        return None
+    try:
+        models.get_spec(result.model)
+    except ConfigError:
+        return None
+    return result.model
 
 
 def source_width(source: str) -> float:

@@ -250,6 +250,10 @@ def test_the_phases_of_a_transfer():
         ("--probe-epochs 0", "--probe-epochs is 0"),
         ("--finetune-learning-rate 0", "--finetune-learning-rate is 0"),
         ("--probe-crop-padding -1", "--probe-crop-padding is -1"),
+        ("--source-images 10", "--source-images is 10: it must be at least one batch, --batch-size 128"),
+        ("--target shapes:near shapes:near --out both", "two of --target have the same file name: leave out"),
+        ("--rates 0.1 0.05 0.01 0.005 --probe-learning-rate 0.2", "--rates are the learning rates of both"),
+        ("--rates 0.1 0.05 0.01 0.005 --finetune-learning-rate 0.2", "leave out --probe-learning-rate and"),
     ],
 )
 def test_a_transfer_refuses(flags, message):

@@ -3,14 +3,17 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import keras
 import numpy as np
 import pytest
 
+from kapp import cli
 from kapp.errors import ConfigError
 from kapp.recipes import transfer
 from kapp.run_folder import Run
+from tests import example_records
 from tests.helpers import RUN_FILES, file_names
 
 NETWORK = "8c-mp-d0.3-8c1x1-3c1x1-gap"
@@ -167,6 +170,16 @@ def test_an_unknown_source_is_answered_with_every_form_of_one():
         transfer.Config(source="cifar11").check()
     for form in ("tfds:NAME", "npz:PATH", "folder:PATH", "a run folder", "a .keras file"):
         assert form in str(refused.value)
+
+
+def test_a_run_of_an_unknown_network_is_a_source_with_and_without_a_model(tmp_path):
+    """A run that was transferred from the file of another library's network."""
+    run = Run.create(tmp_path / "run", example_records.config(width=1.0))
+    run.write_result(replace(example_records.RESULT, model="mine"))
+    for flags, model in (([], None), (["--model", "conv_1"], "conv_1")):
+        config = cli.parse(transfer.Config, ["--source", str(run.folder), "--target", "shapes:near", *flags])
+        config.check()
+        assert config.resolved().model == model
 
 
 def test_what_cannot_be_a_source_is_refused(transferred, kapp, tmp_path, tiny_npz):
