@@ -329,11 +329,14 @@ class Settings:
         """As `train.Settings.check_data`, of the networks to train, too."""
         check_training(dataset, self.hparams, self.augmentation, self.data.validate_every)
         NetworkOptions(self.width).check_size(self.student, dataset, self.hparams)
+        labeled = dataset.source or dataset
+        if self.data.labeled is not None:
+            labeled = labeled.first_labeled(self.data.labeled)
         for teacher in self.teacher:
             if not is_file(teacher):
-                self.teacher_settings(teacher).check_data(dataset)
+                self.teacher_settings(teacher).check_data(labeled)
         if self.baseline:
-            self.baseline_settings(dataset).check_data(dataset)
+            self.baseline_settings(dataset).check_data(labeled)
 
     @property
     def needed_runs(self) -> list[train.Settings]:
@@ -344,7 +347,8 @@ class Settings:
     def baseline_settings(self, dataset: Dataset | None = None) -> train.Settings:
         """How to train the student on labels: on the labeled images alone.
 
-        Without `baseline_epochs` it takes as many gradient steps as the student, and validates after as many.
+        Without `baseline_epochs` it takes as many gradient steps as the student, and validates after as many,
+        and at least once.
 
         Args:
             dataset: the student's, where it is loaded already.
@@ -354,8 +358,10 @@ class Settings:
             dataset = dataset or self.load()
             batch_size = self.hparams.batch_size
             steps = self.hparams.epochs * (len(dataset.train) // batch_size)
-            epochs = max(1, steps // (dataset.labeled_images // batch_size))
-            data = replace(data, validate_every=data.validate_every or len(dataset.train))
+            steps_per_epoch = dataset.labeled_images // batch_size
+            epochs = max(1, steps // steps_per_epoch)
+            images = min(len(dataset.train), epochs * steps_per_epoch * batch_size)
+            data = replace(data, validate_every=data.validate_every or images)
         return self._supervised(self.student, epochs, self.width, self.seed, data)
 
     def teacher_settings(self, teacher: str) -> train.Settings:

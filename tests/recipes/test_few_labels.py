@@ -108,6 +108,18 @@ def test_the_baseline_never_takes_more_steps_than_the_student():
     assert baseline.data.validate_every == len(dataset.train)
 
 
+def test_a_baseline_of_fewer_images_than_an_epoch_of_the_student_is_validated_at_its_end():
+    flags = "--dataset shapes --train-images 1000 --labeled 300 --batch-size 100 --epochs 1"
+    settings = resolve(distill, flags)
+    dataset, baseline = settings.load(), settings.baseline_settings(settings.load())
+    assert (baseline.hparams.epochs, baseline.data.validate_every) == (3, 900)
+    settings.check_data(dataset)
+    baseline.check_data(baseline.data.load("shapes", 100))
+    longer = resolve(distill, f"{flags} --validate-every 1000")
+    with pytest.raises(ConfigError, match="--validate-every is 1000: it must be at most 900"):
+        longer.check_data(dataset)  # before the teacher is trained
+
+
 @pytest.mark.parametrize("recipe", [train, distill, transfer])
 def test_a_wrong_number_of_labels_is_refused(recipe):
     for flags, message in (
