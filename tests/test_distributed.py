@@ -165,6 +165,7 @@ def test_a_batch_that_the_devices_cannot_share_is_refused(tiny_npz, tmp_path):
     _, err = process.communicate(timeout=120)
     assert process.returncode == 2
     assert "--batch-size is 20: it must be a multiple of the 3 devices" in err
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(

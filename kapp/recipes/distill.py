@@ -418,6 +418,7 @@ def run(settings: Settings, stop_epoch: int | None = None) -> Run:
     hparams, names = settings.hparams, settings.teacher_names
     dataset = settings.load()
     settings.check_data(dataset)
+    settings.compute.check_batch_size(hparams.batch_size)
     config, folder = settings.run_config(dataset), settings.folder(dataset)
     if settings.output.overwrite or not is_finished(folder, config):
         check_teachers(settings, dataset)

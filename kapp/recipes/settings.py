@@ -355,8 +355,13 @@ class NetworkOptions:
         """Refuse a network that doesn't fit the images of `dataset`, or the memory of this machine.
 
         Raises:
-            ConfigError: with the estimate.
+            ConfigError: with what was received and what is accepted.
         """
+        if "normalization" in self.code_variants and dataset.image_shape[-1] != len(hu.MEAN):
+            raise ConfigError(
+                f"--code-variants normalization is for RGB images; those of {dataset.name} are "
+                f"{dataset.image_shape}."
+            )
         rewrites = [name for name in self.code_variants if name in REWRITES]
         size = measure(model, len(dataset.classes), dataset.image_shape, self.width, rewrites)
         available = hardware.memory()
@@ -376,15 +381,10 @@ class NetworkOptions:
         """The network called `model`, a `keras.Model`, for the images and classes of `dataset`.
 
         Raises:
-            ConfigError: as `models.build`; or Hu 2018's normalization is for images of other channels.
+            ConfigError: as `models.build`.
         """
         arguments = dataset.model_arguments
         if "normalization" in self.code_variants:
-            if dataset.image_shape[-1] != len(hu.MEAN):
-                raise ConfigError(
-                    f"--code-variants normalization is for RGB images; those of {dataset.name} are "
-                    f"{dataset.image_shape}."
-                )
             arguments["mean"] = [255 * value for value in hu.MEAN]
             arguments["std"] = [255 * value for value in hu.STD]
         return models.build(
@@ -448,6 +448,15 @@ class ComputeOptions:
             raise ConfigError(
                 f"--process-id is for kapp train: several processes train one network. {way_out}"
             )
+
+    def check_batch_size(self, batch_size: int) -> None:
+        """Refuse a batch that all devices can't share; starts Keras to count them, and writes nothing.
+
+        Raises:
+            ConfigError: `batch_size` isn't a multiple of the number of devices.
+        """
+        if self.devices == "all":
+            self.start(batch_size)
 
     def join(self) -> None:
         """Connect to the other processes, where there are any; before Keras is imported."""

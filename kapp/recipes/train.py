@@ -159,6 +159,7 @@ def run(settings: Settings, stop_epoch: int | None = None) -> Run:
     settings.compute.join()
     dataset = settings.data.load(settings.dataset, hparams.batch_size)
     settings.check_data(dataset)
+    settings.compute.check_batch_size(hparams.batch_size)
     config = settings.run_config(dataset)
     with Run.open(settings.folder(dataset), config, settings.output.overwrite) as run:
         if run.is_finished:

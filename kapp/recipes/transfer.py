@@ -262,7 +262,7 @@ class Settings:
             )
         for settings in self.needed_runs:
             settings.check()
-        self.data.check_batch_size(self.hparams.batch_size)
+        self.data.check_batch_size(batch_size)
 
     @property
     def source_name(self) -> str:
@@ -424,6 +424,7 @@ def find_or_train_source(settings: Settings) -> Path:
 
 def transfer(settings: Settings, dataset: Dataset, source: Path, stop_epoch: int | None = None) -> list[Run]:
     """The runs from scratch (where wanted), of the linear probe and of fine-tuning, on one target."""
+    settings.compute.check_batch_size(settings.hparams.batch_size)
     config = settings.run_config(dataset, source)
     folder, overwrite = settings.folder(dataset, source), settings.output.overwrite
     with Run.open(folder, config, overwrite) as run, Run.open(run.linear_probe, config, overwrite) as probe:

@@ -111,9 +111,9 @@ def test_normalization_of_the_code_needs_rgb(tmp_path):
     labels = {name: np.arange(30) % 2 for name in ("y_train", "y_test")}
     np.savez(tmp_path / "gray.npz", **images, **labels)
     dataset = data.load(f"npz:{tmp_path / 'gray.npz'}")
-    network = resolve(train, "--model base_c --code-variants normalization").network
+    settings = resolve(train, "--model base_c --code-variants normalization --batch-size 8")
     with pytest.raises(ConfigError, match=r"normalization is for RGB images; those of .* are \(32, 32, 1\)"):
-        network.build("base_c", dataset, 0)
+        settings.check_data(dataset)  # before a run folder is written
 
 
 def test_the_code_of_a_network_has_all_its_variants():
