@@ -42,13 +42,14 @@ def run(config_type: type[Config], main: Callable[[Config], Any], arguments: Seq
 
     Args:
         config_type: a dataclass. Its `check()` refuses wrong values before Keras is imported. Its
-            `interrupted`, where it has one, is the sentence printed after Ctrl-C.
+            `interrupted`, where it has one, is the sentence printed after Ctrl-C. Its `subcommand`, where it
+            has one, follows the recipe's name on the command line.
         main: called with the config.
         arguments: the words of the command line; `sys.argv[1:]` by default.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    recipe = _module_name(config_type).rpartition(".")[2] + getattr(config_type, "word", "")
-    command_line[:] = [*recipe.split(), *arguments]
+    recipe = _module_name(config_type).rpartition(".")[2]
+    command_line[:] = [recipe, *_subcommand(config_type), *arguments]
     try:
         with exit_on_broken_pipe():
             config = parse(config_type, arguments)
@@ -66,7 +67,7 @@ def run(config_type: type[Config], main: Callable[[Config], Any], arguments: Seq
     except KeyboardInterrupt:
         way_out = getattr(config_type, "interrupted", "No file is left half written.")
         print(f"\nkapp: interrupted. {way_out}", file=sys.stderr)
-        sys.exit(interrupt.STATUS)
+        distributed.exit_now(interrupt.STATUS)
 
 
 def _print_error(message: str) -> None:
@@ -109,7 +110,7 @@ def parse(config_type: type[Config], arguments: Sequence[str]) -> Config:
         arguments = [*defaults, *arguments[:at], *arguments[at + 2 :]]
     return tyro.cli(
         config_type,
-        prog=f"python -m {_module_name(config_type)}" + getattr(config_type, "word", ""),
+        prog=" ".join(["python -m", _module_name(config_type), *_subcommand(config_type)]),
         args=arguments,
         description=sys.modules[config_type.__module__].__doc__,
         config=(tyro.conf.OmitArgPrefixes,),  # a setting's flag is its name, in whichever record it stands
@@ -120,6 +121,10 @@ def _module_name(config_type: type) -> str:
     """The name of the module of `config_type`, also where it runs as __main__."""
     module = sys.modules[config_type.__module__]
     return module.__spec__.name if module.__spec__ else module.__name__
+
+
+def _subcommand(config_type: type) -> list[str]:
+    return [config_type.subcommand] if hasattr(config_type, "subcommand") else []
 
 
 def shorter_command() -> str | None:
@@ -268,7 +273,7 @@ def exit_on_broken_pipe() -> Iterator[None]:
     except BrokenPipeError:
         with open(os.devnull, "w") as nowhere:  # else Python prints an error when it flushes its buffer
             os.dup2(nowhere.fileno(), sys.stdout.fileno())
-        sys.exit(BROKEN_PIPE_STATUS)
+        distributed.exit_now(BROKEN_PIPE_STATUS)
 
 
 @contextmanager

@@ -3,9 +3,11 @@ commands run on JAX, whatever the backend of this process."""
 
 import csv
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 from importlib.util import find_spec
 
 import keras
@@ -16,6 +18,7 @@ from kapp.errors import ConfigError
 from kapp.recipes import distill, train, transfer
 from kapp.recipes.settings import ComputeOptions
 from kapp.run_folder import Run
+from tests.helpers import accept_interrupts
 
 needs_jax = pytest.mark.skipif(find_spec("jax") is None, reason="JAX isn't installed")
 NETWORK = "6c-mp-d0.3-8fc-3fc"  # with batch normalization, whose mean is over the whole batch, and dropout
@@ -29,7 +32,8 @@ def command(npz, out, *more: object) -> list[str]:
 def start(arguments: list[str], devices: int = 1, folder=None) -> subprocess.Popen:
     forced = {"KERAS_BACKEND": "jax", "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(arguments, env={**os.environ, **forced}, cwd=folder, **pipes)
+    environment = {**os.environ, **forced}
+    return subprocess.Popen(arguments, env=environment, cwd=folder, preexec_fn=accept_interrupts, **pipes)
 
 
 def finish(process: subprocess.Popen) -> str:
@@ -157,6 +161,29 @@ def test_if_one_process_fails_both_end(tiny_npz, tmp_path, of_first, of_second, 
     assert message in errors[failing]
     assert f"process {failing} of this training failed" in errors[1 - failing]
     assert (both[failing].returncode, both[1 - failing].returncode) == (2, 1)
+
+
+@pytest.mark.slow
+@needs_jax
+def test_ctrl_c_ends_one_of_two_processes_that_train_without_waiting_for_the_other(tiny_npz, tmp_path):
+    port = free_port()
+    both = [
+        start(command(tiny_npz, tmp_path / "run", *several_processes(k, port), "--epochs", 100_000))
+        for k in range(2)
+    ]
+    try:
+        end = time.monotonic() + 200
+        while not (tmp_path / "run" / "checkpoints" / "previous.npz").is_file():
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        both[0].send_signal(signal.SIGINT)
+        _, err = both[0].communicate(timeout=60)  # it would wait for 300 s
+        assert both[0].returncode == 130
+        assert "kapp: interrupted. The same command resumes from the last checkpoint.\n" in err
+    finally:
+        for process in both:
+            process.kill()
+            process.communicate()
 
 
 @needs_jax

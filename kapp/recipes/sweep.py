@@ -94,7 +94,7 @@ class Config:
     sweep: SweepSettings = SweepSettings()
     cluster: ClusterOptions = ClusterOptions()
 
-    word: ClassVar[str]  # the command's, after `sweep`
+    subcommand: ClassVar[str]  # the recipe's name
     interrupted: ClassVar[str] = "The same command resumes from the last checkpoint of each trial."
 
     @property
@@ -105,7 +105,7 @@ class Config:
     @property
     def network_flag(self) -> str:
         """The setting that names the network."""
-        return "student" if self.name == "distill" else "model"
+        return "student" if self.subcommand == "distill" else "model"
 
     @property
     def settings(self) -> Any:
@@ -134,7 +134,7 @@ class Config:
             )
         if settings.data.validation_images == 0:
             raise ConfigError("--validation-images is 0, but a sweep selects by validation images.")
-        if self.name == "transfer" and len(settings.target) != 1:
+        if self.subcommand == "transfer" and len(settings.target) != 1:
             raise ConfigError(f"--target is {' '.join(settings.target)}: a sweep has one.")
         if network is None:
             raise ConfigError(f"--{self.network_flag} is needed: the source doesn't name its network.")
@@ -150,19 +150,19 @@ class Config:
 @dataclass(frozen=True)
 class Train(Config):
     recipe: train.Config = train.Config()
-    word: ClassVar[str] = " train"
+    subcommand: ClassVar[str] = "train"
 
 
 @dataclass(frozen=True)
 class Distill(Config):
     recipe: distill.Config = distill.Config(baseline=False)
-    word: ClassVar[str] = " distill"
+    subcommand: ClassVar[str] = "distill"
 
 
 @dataclass(frozen=True)
 class Transfer(Config):
     recipe: transfer.Config = transfer.Config(target=("cifar100:class1",), scratch_baseline=False)
-    word: ClassVar[str] = " transfer"
+    subcommand: ClassVar[str] = "transfer"
 
 
 CONFIGS = {"train": Train, "distill": Distill, "transfer": Transfer}
@@ -237,7 +237,7 @@ def make_plan(config: Config, arguments: Sequence[str]) -> Plan:
     """
     options, settings, flag = config.sweep, config.settings, config.network_flag
     space = searched(config, arguments)
-    data_name = settings.target[0] if config.name == "transfer" else settings.dataset
+    data_name = settings.target[0] if config.subcommand == "transfer" else settings.dataset
     dataset = settings.data.load(data_name, settings.hparams.batch_size)
     settings.check_data(dataset)
     inputs, classes = dataset.train.images[0].size, len(dataset.classes)
@@ -251,7 +251,7 @@ def make_plan(config: Config, arguments: Sequence[str]) -> Plan:
         )
         settings = with_values(settings, {flag: network, "width": 1.0})
     sweep_config = SweepConfig(
-        recipe=config.name,
+        recipe=config.subcommand,
         backend=cli.backend(),
         data_sha256=dataset.checksum,
         tuner=options.tuner,
@@ -281,7 +281,7 @@ def searched(config: Config, arguments: Sequence[str]) -> tuple[SearchRange, ...
             )
     names = search or [
         name
-        for name in SEARCHED[config.name]
+        for name in SEARCHED[config.subcommand]
         if name not in fixed and not trials.why_not_searchable(name, network, values)
     ]
     if not names:
@@ -358,7 +358,7 @@ def trial_task(config: Config, plan: Plan, trial: Trial) -> Task:
     arguments = {
         "number": trial.number,
         "title": f"{name}: {'the default' if trial.default else values}",
-        "recipe": config.name,
+        "recipe": config.subcommand,
         "settings": trial.config,
         "folder": str(folder),
         "epochs": trial.epochs,
