@@ -46,7 +46,7 @@ class Config:
     """Train only these rows: parts of their names, such as linear_3, or names with * and ? (default: all).
     The report has all rows of the tables."""
     scale: ScaleName = "short"
-    """paper: the printed settings. short: full width, about a seventh of the cost. small: minutes, to see it
+    """paper: the printed settings. short: a modern schedule with fewer epochs. small: minutes, to see it
     work."""
     width: tuple[str, ...] = ()
     """Other widths of some networks, such as deep_resnet=0.5 or '*_c=0.5'."""
@@ -104,7 +104,8 @@ class Config:
     @property
     def is_serial(self) -> bool:
         """Whether the runs are trained in this process, one after another."""
-        return self.cluster.scheduler is None and self.cluster.workers in (None, 1)
+        own = self.cluster.scheduler is None and self.cluster.workers in (None, 1)
+        return own and not self.cluster.dashboard  # which shows workers
 
     @property
     def folder(self) -> Path:
@@ -167,6 +168,8 @@ class Config:
             words += ["--dataset", self.dataset]
         if self.target != Config().target:
             words += ["--target", *self.target]
+        if self.precision != "auto":
+            words += ["--precision", self.precision]
         if self.out is not None:
             words += ["--out", str(self.out)]
         return shlex.join(words)

@@ -2,11 +2,13 @@
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -283,6 +285,20 @@ def test_wrong_values_are_refused(flags, message):
     config = cli.parse(reproduce.Config, flags.split())
     with pytest.raises(ConfigError, match=message):
         config.check()
+
+
+def test_the_printed_command_of_a_row_has_all_that_decides_on_its_runs():
+    flags = "--table ratusznik:3 --seeds 2 --width conv_1=0.5 --dataset shapes --out mine "
+    flags += "--target shapes:near shapes:far --precision float32"
+    config = cli.parse(reproduce.Config, flags.split())
+    [row] = [row for row in config.all_rows if row.name == "conv_1 on labels"]
+    printed = cli.parse(reproduce.Config, shlex.split(config.command(row))[2:])
+    assert printed == replace(config, rows=("conv_1 on labels",))
+
+
+def test_a_dashboard_needs_a_worker():
+    assert cli.parse(reproduce.Config, ["--workers", "1"]).is_serial
+    assert not cli.parse(reproduce.Config, ["--dashboard"]).is_serial
 
 
 def test_durations():
