@@ -5,6 +5,7 @@ import platform
 import subprocess
 from functools import cache
 from importlib import metadata
+from itertools import takewhile
 from pathlib import Path
 
 import kapp
@@ -40,7 +41,8 @@ def gpus() -> list[str]:
             visible = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout
         except (OSError, subprocess.SubprocessError):
             return []
-    return visible.replace(",", " ").split()
+    # CUDA ignores what follows a negative number: -1 hides all.
+    return list(takewhile(lambda name: not name.startswith("-"), visible.replace(",", " ").split()))
 
 
 def processor() -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import kapp
+from kapp import hardware
 
 
 @pytest.mark.parametrize("commit", ["", "0123456789ab"])
@@ -26,3 +27,13 @@ def test_commit_outside_a_checkout(tmp_path, commit):
         [sys.executable, "-c", code], env=env, cwd=tmp_path, capture_output=True, text=True, check=True
     )
     assert process.stdout.strip() == commit
+
+
+@pytest.mark.parametrize(
+    ("visible", "gpus"),
+    [("4,7", ["4", "7"]), ("", []), ("-1", []), ("2,-1,3", ["2"]), ("GPU-8,MIG-1", ["GPU-8", "MIG-1"])],
+)
+def test_gpus_that_the_environment_hides(monkeypatch, visible, gpus):
+    """As CUDA reads the variable."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert hardware.gpus() == gpus
