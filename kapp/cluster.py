@@ -30,7 +30,7 @@ from kapp.errors import ConfigError, KappError
 from kapp.fileio import is_running, make_folder, write_text
 
 MAX_DEATHS = 3  # of the workers that run a task without progress; on other clusters: Dask's allowed-failures
-# A task without progress is given back after this time, and not before the slowest step took a tenth of it.
+# The worker of a task without progress is restarted after this time, or ten times the slowest step.
 STALL_SECONDS, STALL_FACTOR = 600.0, 10
 CONNECT_SECONDS, RESTART_SECONDS = 5, 30
 NO_LOGS = logging.CRITICAL + 1
@@ -136,7 +136,7 @@ class _Running:
         return self._progress() != self._first
 
     def has_changed(self) -> bool:
-        """Whether there is another sign that it works than at the last call."""
+        """Whether the progress or the heartbeat changed since the last call."""
         before, self._latest = self._latest, self._signs()
         return self._latest != before
 
@@ -158,7 +158,7 @@ class Dask:
         size: how many tasks run at the same time; None: as many as there are workers.
         mark: a file that every worker must see.
         logs: folder for the output of each task; None: the output of this process.
-        stall_seconds: after which a task without progress is given back to another worker.
+        stall_seconds: after which the worker of a task without progress is restarted.
 
     Raises:
         KappError: a worker can't run tasks of this command.
@@ -226,7 +226,7 @@ class Dask:
 
     @contextmanager
     def _watched(self) -> Iterator[None]:
-        """Within the block a thread gives back tasks without progress."""
+        """Within the block a thread cancels tasks without progress, whose workers are then restarted."""
         ended = threading.Event()
 
         def watch() -> None:
@@ -259,7 +259,8 @@ class Dask:
             for running in group:
                 running.changed_at = latest
                 if now - latest > limit and not running.is_stalled:
-                    print(f"{running.task.name}: no progress for {progress.duration(limit)}, given back")
+                    waited = progress.duration(limit)
+                    print(f"{running.task.name}: no progress for {waited}, restarting its worker", flush=True)
                     running.is_stalled = True
                     running.future.cancel()
 

@@ -420,7 +420,7 @@ def text_of(path: Path) -> str:
     ("times", "counts"),
     [(1, False), *(pytest.param(*each, marks=pytest.mark.slow) for each in ((4, True), (9, False)))],
 )
-def test_a_task_that_never_ends_is_given_back(tmp_path, capfd, times, counts):
+def test_the_worker_of_a_task_that_never_ends_is_restarted(tmp_path, capfd, times, counts):
     """Its worker is stopped. `counts`: each attempt makes progress first, so that three don't suffice."""
     stops, before = tmp_path / "stops", children()
     arguments = {"path": str(stops), "times": times}
@@ -438,7 +438,7 @@ def test_a_task_that_never_ends_is_given_back(tmp_path, capfd, times, counts):
 
 
 def test_a_slow_task_keeps_its_worker(tmp_path, capfd):
-    """Its steps take half of the time after which it would be given back."""
+    """Its steps take half of the time after which its worker would be restarted."""
     file = tmp_path / "steps"
     arguments = {"path": str(file), "steps": 10, "seconds": 0.5}
     with cluster.local(1, tmp_path, stall_seconds=1) as workers:
@@ -446,5 +446,5 @@ def test_a_slow_task_keeps_its_worker(tmp_path, capfd):
         waiting = {"path": str(tmp_path / "2"), "steps": 1, "seconds": 0}
         workers.submit(Task("b", cluster_tasks.work_slowly, waiting, lambda: 0))  # behind the first
         assert [(each.task, each.error) for each in workers.completed()] == [("a", None), ("b", None)]
-    assert "given back" not in capfd.readouterr().out
+    assert "no progress" not in capfd.readouterr().out
     assert sorted(path.name for path in tmp_path.iterdir()) == ["steps"]
