@@ -165,8 +165,8 @@ class Config:
     seed: int = 0
     """Of the initial weights, dropout and the epoch plan. The split is the same for every seed."""
     scale: ScaleName = "paper"
-    """What settings that are left out are. paper: the printed ones. short: about a tenth of the cost. small:
-    minutes on two CPU cores, to see it work (docs/reproduce.md)."""
+    """What settings that are left out are. paper: the printed ones. short: a modern schedule with fewer
+    epochs. small: minutes on two CPU cores, to see it work (docs/reproduce.md)."""
     distillation: DistillationFlags = DistillationFlags()
     teacher_training: TeacherFlags = TeacherFlags()
     hparams: HParamFlags = HParamFlags()
@@ -203,7 +203,7 @@ class Config:
         if not self.teacher:
             raise ConfigError("--teacher needs at least one name, run folder or .keras file.")
         for teacher in self.teacher:
-            is_file(teacher)
+            is_on_disk(teacher)  # refuses what is no teacher
         models.get_spec(self.student)
         self.resolved().check()
 
@@ -242,7 +242,7 @@ class Config:
 
     def _teacher_epochs(self, scale: Scale) -> tuple[int, ...]:
         """The epochs of each teacher that is trained."""
-        names = [teacher for teacher in self.teacher if not is_file(teacher)]
+        names = [teacher for teacher in self.teacher if not is_on_disk(teacher)]
         epochs = self.teacher_training.teacher_epochs or ()
         if len(epochs) == 1:
             return epochs * len(names)
@@ -286,12 +286,12 @@ class Settings:
     @property
     def teacher_files(self) -> list[Path]:
         """Those of the teachers that are run folders or files."""
-        return [Path(teacher) for teacher in self.teacher if is_file(teacher)]
+        return [Path(teacher) for teacher in self.teacher if is_on_disk(teacher)]
 
     @property
     def teacher_names(self) -> tuple[str, ...]:
         """The names of the teachers' networks."""
-        return tuple(keras_file.name(each) if is_file(each) else each for each in self.teacher)
+        return tuple(keras_file.name(each) if is_on_disk(each) else each for each in self.teacher)
 
     def run_config(self, dataset: Dataset) -> RunConfig:
         """The content of the run's config.json."""
@@ -333,7 +333,7 @@ class Settings:
         if self.data.labeled is not None:
             labeled = labeled.first_labeled(self.data.labeled)
         for teacher in self.teacher:
-            if not is_file(teacher):
+            if not is_on_disk(teacher):
                 self.teacher_settings(teacher).check_data(labeled)
         if self.baseline:
             self.baseline_settings(dataset).check_data(labeled)
@@ -341,7 +341,7 @@ class Settings:
     @property
     def needed_runs(self) -> list[train.Settings]:
         """The runs that must be finished before this one starts: the teachers and the baseline."""
-        teachers = [self.teacher_settings(teacher) for teacher in self.teacher if not is_file(teacher)]
+        teachers = [self.teacher_settings(teacher) for teacher in self.teacher if not is_on_disk(teacher)]
         return [*teachers, *([self.baseline_settings()] if self.baseline else [])]
 
     def baseline_settings(self, dataset: Dataset | None = None) -> train.Settings:
@@ -367,7 +367,7 @@ class Settings:
     def teacher_settings(self, teacher: str) -> train.Settings:
         """How to train `teacher`, a network of the registry: on the labeled images alone."""
         options = self.teacher_training
-        trained = [name for name in self.teacher if not is_file(name)]
+        trained = [name for name in self.teacher if not is_on_disk(name)]
         epochs = options.teacher_epochs[trained.index(teacher)]
         return self._supervised(teacher, epochs, options.teacher_width, options.teacher_seed, self.data)
 
@@ -387,7 +387,7 @@ class Settings:
         )
 
 
-def is_file(teacher: str) -> bool:
+def is_on_disk(teacher: str) -> bool:
     """Whether `teacher` is a run folder or a .keras file, and not a network's name or notation.
 
     Raises:
@@ -402,6 +402,7 @@ def is_file(teacher: str) -> bool:
 
 
 def main(config: Config) -> Run:
+    """Distill the student of `config`, or find its run."""
     return run(config.resolved())
 
 
@@ -488,7 +489,7 @@ def check_teachers(settings: Settings, dataset: Dataset) -> None:
 def find_or_train(teacher: str, settings: Settings) -> Path:
     """The run folder or .keras file of `teacher`; a network of the registry is trained unless its run
     exists."""
-    return Path(teacher) if is_file(teacher) else train.run(settings.teacher_settings(teacher)).folder
+    return Path(teacher) if is_on_disk(teacher) else train.run(settings.teacher_settings(teacher)).folder
 
 
 def count_overlap(names: Sequence[str], teachers: Sequence[Path], dataset: Dataset, warn: bool) -> Overlap:

@@ -2,8 +2,8 @@
 
     python -m kapp.recipes.sweep distill --teacher deep_resnet --student linear_3 --tuner bayesian --trials 30
 
-searches what no flag fixes, with KerasTuner, as Urban et al. 2016 did. The first word is the recipe: train,
-distill or transfer.
+searches the settings that no flag fixes, with KerasTuner, as Urban et al. 2016 did. The first word is the
+recipe: train, distill or transfer.
 Trials are scored on validation images. The best trial alone is scored on test images, once.
 It leaves sweeps/NAME/ with report.md, best.json (settings for the recipe's --config), and a run folder per
 trial. `sweep train --dataset shapes --scale small` takes a few minutes on two CPU cores.
@@ -96,11 +96,6 @@ class Config:
 
     subcommand: ClassVar[str]  # the recipe's name
     interrupted: ClassVar[str] = "The same command resumes from the last checkpoint of each trial."
-
-    @property
-    def name(self) -> str:
-        """The recipe's name."""
-        return self.word.strip()
 
     @property
     def network_flag(self) -> str:
@@ -222,7 +217,11 @@ def run_search(config: Config, plan: Plan, sweep: Sweep, cluster: Cluster, count
         dataset = settings.load()
         distill.count_overlap(settings.teacher_names, settings.teacher_files, dataset, warn=True)
     plan = replace(plan, settings=settings)
-    search = Search(sweep, make_oracle(plan, count), lambda trial: trial_task(config, plan, trial))
+
+    def make_task(trial: Trial) -> Task:
+        return trial_task(config, plan, trial, sweep.run_folder(trial.run))
+
+    search = Search(sweep, make_oracle(plan, count), make_task)
     search.run(cluster)
     if len(search.trials) < (count or 0):
         print(f"the tuner has no more proposals than these {len(search.trials)} trials", flush=True)
@@ -311,12 +310,12 @@ def with_trained(settings: Any, cluster: Cluster) -> Any:
     """
     if isinstance(settings, distill.Settings):
         found = [
-            Path(name) if distill.is_file(name) else find_or_train(settings.teacher_settings(name), cluster)
+            name if distill.is_on_disk(name) else str(find_or_train(settings.teacher_settings(name), cluster))
             for name in settings.teacher
         ]
         # No teacher is left to train: the runs of the trials have no epochs of one either.
         training = replace(settings.teacher_training, teacher_epochs=())
-        return replace(settings, teacher=tuple(map(str, found)), teacher_training=training)
+        return replace(settings, teacher=tuple(found), teacher_training=training)
     if isinstance(settings, transfer.Settings) and transfer.source_file(settings.source) is None:
         return replace(settings, source=str(find_or_train(settings.source_settings(), cluster)))
     return settings
@@ -334,8 +333,8 @@ def find_or_train(settings: train.Settings, cluster: Cluster) -> Path:
     return folder
 
 
-def trial_task(config: Config, plan: Plan, trial: Trial) -> Task:
-    """The task that trains `trial`. Records the trial's network and settings here, not in the worker.
+def trial_task(config: Config, plan: Plan, trial: Trial, folder: Path) -> Task:
+    """The task that trains `trial` in `folder`. Records its network and settings here, not in the worker.
 
     Raises:
         ConfigError: there is no such network, such as one with too many layers for the budget.
@@ -354,7 +353,7 @@ def trial_task(config: Config, plan: Plan, trial: Trial) -> Task:
     if mlp_budget.is_linear(models.get_spec(network).layers):
         width = cli.flatten(settings)["width"]
         trial.parameters = trials.mlp_parameters(network, width, plan.inputs, plan.classes)
-    name, folder = f"trial {trial.number}", plan.folder / "trials" / f"{trial.run:03d}"
+    name = f"trial {trial.number}"
     arguments = {
         "number": trial.number,
         "title": f"{name}: {'the default' if trial.default else values}",

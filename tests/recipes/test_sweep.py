@@ -331,7 +331,7 @@ def test_trials_have_the_runs_of_two_teachers_and_the_weights_of_distill(monkeyp
     plan = replace(plan, settings=recipe.with_trained(plan.settings, Serial()))
     trial, cluster = Trial(0, {"label_weight": 0.3}, epochs=1, run=0), Serial()
     with Sweep.open(plan.folder, plan.config) as sweep:
-        cluster.submit(recipe.trial_task(config, plan, trial))
+        cluster.submit(recipe.trial_task(config, plan, trial, sweep.run_folder(0)))
         [result] = cluster.completed()
         assert result.error is None
         trial.status, trial.score = "finished", result.value["score"]
@@ -353,11 +353,11 @@ def test_trials_have_the_runs_of_two_teachers_and_the_weights_of_distill(monkeyp
         ("--label-weight 0.25", {"momentum": 0.9}, (0.25, 0.75)),
     ],
 )
-def test_a_distill_weight_of_the_user_or_the_search_stays(tiny_npz, flags, values, weights):
-    words = f"--dataset npz:{tiny_npz} --student 8fc-3fc --batch-size 20 {flags}".split()
+def test_a_distill_weight_of_the_user_or_the_search_stays(tmp_path, tiny_npz, flags, values, weights):
+    words = f"--dataset npz:{tiny_npz} --teacher 4fc-3fc --student 8fc-3fc --batch-size 20 {flags}".split()
     config = cli.parse(recipe.Distill, words)
     trial = Trial(0, values, epochs=1, run=0)
-    recipe.trial_task(config, recipe.make_plan(config, words), trial)
+    recipe.trial_task(config, recipe.make_plan(config, words), trial, tmp_path)
     assert (trial.config["label_weight"], trial.config["distill_weight"]) == weights
 
 
