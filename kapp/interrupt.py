@@ -1,4 +1,4 @@
-"""Ctrl-C during a training: at the end of a batch, and never lost.
+"""Delays Ctrl-C in a training to the end of the batch, so that it is never lost.
 
 A KeyboardInterrupt that is raised inside another library's callback can be swallowed there. So the signal is
 only recorded, and `check` raises it at a safe moment. The second Ctrl-C ends the process at once.

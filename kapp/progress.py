@@ -71,7 +71,7 @@ def heartbeat(path: Path) -> Iterator[None]:
 
 
 def beat() -> None:
-    """Show that this process works, where another one watches it."""
+    """Touch the file of `heartbeat`, at most twice per second."""
     global _beaten
     now = time.monotonic()
     if _heartbeat is not None and now - _beaten > BEAT_SECONDS:

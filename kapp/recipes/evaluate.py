@@ -26,11 +26,10 @@ from kapp.export.predictor import Predictor, StoredModel
 from kapp.fileio import atomic_folder, refuse_folder
 from kapp.metrics import classification, significance
 from kapp.progress import printable
-from kapp.recipes.settings import OptionalFolder, check_min
+from kapp.recipes.settings import OptionalFile, OptionalFolder, check_min, flag
 from kapp.records import Evaluation, RunSummary, UnlabeledEvaluation
 from kapp.run_folder import file_name
 
-OptionalFile = Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")]
 FORMATS = ("saved_model", "run", "keras", "onnx", "litert")  # each is a flag
 EVALUATION_FILE = "evaluation.json"
 DEFAULT_SIZE = 224  # pixels; height and width of image files for a model that takes any size
@@ -78,11 +77,11 @@ class Config:
         """
         paths = {format: getattr(self, format) for format in FORMATS if getattr(self, format) is not None}
         if len(paths) != 1:
-            flags = ", ".join(map(_flag, FORMATS))
+            flags = ", ".join(map(flag, FORMATS))
             raise ConfigError(f"evaluate needs one model: one of {flags}. --compare-with adds a second one.")
         ((format, path),) = paths.items()
         if (found := predictor.find_format(path)) != format:
-            raise ConfigError(f"{_flag(format)} is {path}, which has another format: use {_flag(found)}.")
+            raise ConfigError(f"{flag(format)} is {path}, which has another format: use {flag(found)}.")
         if self.images is not None and (self.compare_with or self.dataset):
             raise ConfigError("--images excludes --dataset and --compare-with: image files have no labels.")
         cli.backend()
@@ -129,6 +128,7 @@ class Config:
 
 
 def main(config: Config) -> None:
+    """Evaluate the models of `config`, and write the report."""
     found = config.find_models()
     models = [each.load(config.allow_unverified) for each in found]
     with atomic_folder(config.folder(found[0])) as folder:
@@ -279,10 +279,6 @@ def write_predictions(folder: Path, columns: Mapping[str, Iterable]) -> None:
         table = csv.writer(file)
         table.writerow(columns)
         table.writerows(zip(*columns.values()))
-
-
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
 
 
 if __name__ == "__main__":

@@ -96,6 +96,7 @@ class Config:
 
 
 def main(config: Config) -> None:
+    """Write each format of `config`, and compare it with the network."""
     source = predictor.find(config.source)
     formats.start_tensorflow()
     from kapp.export import classifier, parity

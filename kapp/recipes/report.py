@@ -51,6 +51,7 @@ class Config:
 
 
 def main(config: Config) -> None:
+    """Write the page of `config`."""
     # Imported late, because --help needs neither pandas nor matplotlib.
     from kapp.reporting import evaluation_report, summary, sweep_report
 

@@ -198,7 +198,7 @@ class AugmentationFlags:
         for name in ("mixup", "cutmix"):
             value = getattr(self, name)
             if not 0 <= value < math.inf:
-                raise ConfigError(f"{_flag(name)} is {value}: it must be 0 or more.")
+                raise ConfigError(f"{flag(name)} is {value}: it must be 0 or more.")
         if self.flip_order == "alternating" and not self.flip:
             raise ConfigError("--flip-order goes with --flip.")
 
@@ -255,7 +255,7 @@ class DataOptions:
             value = getattr(self, name)
             if value is not None and value < batch_size:
                 raise ConfigError(
-                    f"{_flag(name)} is {value}: it must be at least one batch, --batch-size {batch_size}."
+                    f"{flag(name)} is {value}: it must be at least one batch, --batch-size {batch_size}."
                 )
 
     @property
@@ -264,7 +264,7 @@ class DataOptions:
         return {"auto": None, "device": False, "disk": True}[self.image_storage]
 
     def load(self, name: str, batch_size: int) -> Dataset:
-        """The data set called `name`, split as these options say; with `labeled`, only so many training
+        """The data set called `name`, split by these options; with `labeled`, only so many training
         images.
 
         Raises:
@@ -334,7 +334,7 @@ class NetworkFlags:
             value, fixed = getattr(hparams, name), getattr(variant, name)
             if fixed != getattr(ordinary, name) and value not in (None, fixed):
                 raise ConfigError(
-                    f"--code-variants {_join(self.code_variants)} sets {_flag(name)} to {fixed}, "
+                    f"--code-variants {_join(self.code_variants)} sets {flag(name)} to {fixed}, "
                     f"not to {value}: leave one of them out."
                 )
 
@@ -517,7 +517,7 @@ class ClusterOptions:
         if self.scheduler is None:
             for name in (*files, "insecure"):
                 if getattr(self, name):
-                    raise ConfigError(f"{_flag(name)} goes with --scheduler.")
+                    raise ConfigError(f"{flag(name)} goes with --scheduler.")
             if self.dashboard and find_spec("bokeh") is None:
                 raise ConfigError("--dashboard needs Bokeh, which isn't installed: pip install bokeh.")
             return
@@ -528,9 +528,9 @@ class ClusterOptions:
             if is_encrypted and file is None:
                 raise ConfigError(f"--scheduler {self.scheduler} needs --tls-ca, --tls-cert and --tls-key.")
             if not is_encrypted and file is not None:
-                raise ConfigError(f"{_flag(name)} goes with a --scheduler at tls://.")
+                raise ConfigError(f"{flag(name)} goes with a --scheduler at tls://.")
             if file is not None and not is_file(file):
-                raise ConfigError(f"{_flag(name)} {file}: there is no such file.")
+                raise ConfigError(f"{flag(name)} {file}: there is no such file.")
 
     def open(self, folder: Path) -> AbstractContextManager[Cluster]:
         """The workers, until the block ends; `folder` must be visible to all of them."""
@@ -641,10 +641,10 @@ def check_min(settings: Any, smallest: int, *names: str) -> None:
     for name in names:
         for value in _values(settings, name):
             if not value >= smallest:
-                raise ConfigError(f"{_flag(name)} is {value}: it must be at least {smallest}.")
+                raise ConfigError(f"{flag(name)} is {value}: it must be at least {smallest}.")
             largest = MAX_INT if isinstance(value, int) else MAX_FLOAT
             if largest < value < math.inf:
-                raise ConfigError(f"{_flag(name)} is {value}: it must be at most {largest}.")
+                raise ConfigError(f"{flag(name)} is {value}: it must be at most {largest}.")
 
 
 def check_max(settings: Any, largest: float, *names: str) -> None:
@@ -656,7 +656,7 @@ def check_max(settings: Any, largest: float, *names: str) -> None:
     for name in names:
         for value in _values(settings, name):
             if not value <= largest:
-                raise ConfigError(f"{_flag(name)} is {value}: it must be at most {largest}.")
+                raise ConfigError(f"{flag(name)} is {value}: it must be at most {largest}.")
 
 
 def check_positive(settings: Any, *names: str) -> None:
@@ -668,10 +668,10 @@ def check_positive(settings: Any, *names: str) -> None:
     for name in names:
         for value in _values(settings, name):
             if not 0 < value < math.inf:
-                raise ConfigError(f"{_flag(name)} is {value}: it must be above 0.")
+                raise ConfigError(f"{flag(name)} is {value}: it must be above 0.")
             if not 1 / MAX_FLOAT <= value <= MAX_FLOAT:
                 raise ConfigError(
-                    f"{_flag(name)} is {value}: it must be from {1 / MAX_FLOAT:g} to {MAX_FLOAT:g}, which "
+                    f"{flag(name)} is {value}: it must be from {1 / MAX_FLOAT:g} to {MAX_FLOAT:g}, which "
                     "float32 can hold."
                 )
 
@@ -685,5 +685,5 @@ def _join(values: tuple) -> str:
     return " ".join(map(str, values))
 
 
-def _flag(name: str) -> str:
+def flag(name: str) -> str:
     return "--" + name.replace("_", "-")

@@ -53,8 +53,8 @@ class Config:
     seed: int = 0
     """Of the initial weights, dropout and the epoch plan. The split is the same for every seed."""
     scale: ScaleName = "paper"
-    """What settings that are left out are. paper: the printed ones. short: about a tenth of the cost. small:
-    minutes on two CPU cores, to see it work (docs/reproduce.md)."""
+    """What settings that are left out are. paper: the printed ones. short: a modern schedule with fewer
+    epochs. small: minutes on two CPU cores, to see it work (docs/reproduce.md)."""
     hparams: HParamFlags = HParamFlags()
     augmentation: AugmentationFlags = AugmentationFlags()
     data: DataOptions = DataOptions()
@@ -142,6 +142,7 @@ class Settings:
 
 
 def main(config: Config) -> Run:
+    """Train the network of `config`, or find its run."""
     return run(config.resolved())
 
 

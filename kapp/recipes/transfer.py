@@ -132,8 +132,8 @@ class Config:
     seed: int = 0
     """Of the initial weights, dropout and the epoch plan. The split is the same for every seed."""
     scale: ScaleName = "paper"
-    """What settings that are left out are. paper: the printed ones. short: about a tenth of the cost. small:
-    minutes on two CPU cores, to see it work (docs/reproduce.md)."""
+    """What settings that are left out are. paper: the printed ones. short: a modern schedule with fewer
+    epochs. small: minutes on two CPU cores, to see it work (docs/reproduce.md)."""
     source_training: SourceFlags = SourceFlags()
     phases: PhaseFlags = PhaseFlags()
     hparams: HParamFlags = HParamFlags()
@@ -383,6 +383,7 @@ def source_width(source: str) -> float:
 
 
 def main(config: Config) -> list[Run]:
+    """Transfer to each target of `config`; return all runs."""
     settings = config.resolved()
     # Data sets that can't be read are refused before anything is trained.
     datasets = [settings.data.load(target, settings.hparams.batch_size) for target in settings.target]
