@@ -143,6 +143,19 @@ def read_arrays(path: Path, way_out: str) -> dict[str, "np.ndarray"]:
         raise KappError(f"{path} is damaged or no .npz file ({first_line}). {way_out}") from error
 
 
+def write_array(path: Path, array: "np.ndarray") -> None:
+    """Write an .npy file.
+
+    `np.save` reports no error where the last few kilobytes don't fit on the disk.
+    """
+    import numpy as np  # here, because `--help` need not wait for it
+
+    array = np.asarray(array, order="C")
+    with open(path, "wb") as file:
+        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
+        file.write(array.data)
+
+
 @contextmanager
 def atomic_folder(folder: Path) -> Iterator[Path]:
     """A temporary folder that replaces `folder` when the block ends without an error, and then removes what

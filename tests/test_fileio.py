@@ -7,11 +7,21 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 
 from kapp import progress
 from kapp.errors import ConfigError, KappError
-from kapp.fileio import atomic_file, atomic_folder, folder_lock, is_file, is_folder, refuse_folder, write_text
+from kapp.fileio import (
+    atomic_file,
+    atomic_folder,
+    folder_lock,
+    is_file,
+    is_folder,
+    refuse_folder,
+    write_array,
+    write_text,
+)
 
 
 def contents(folder) -> dict[str, str]:
@@ -90,6 +100,40 @@ def test_a_file_is_on_disk_before_it_has_its_name(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "replace", record_replace)
     write_text(tmp_path / "file.txt", "new")
     assert calls == [f"sync .{os.getpid()}-file.txt", "rename", f"sync {tmp_path.name}"]
+
+
+FULL_DISK = """
+import resource, sys
+import numpy as np
+from pathlib import Path
+from kapp.fileio import write_array
+
+size = int(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+try:
+    write_array(Path("array.npy"), np.arange(3000))
+except OSError:
+    sys.exit(3)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a limit of the size of a file")
+@pytest.mark.parametrize("missing", [0, 1, 2000, 20_000])
+def test_an_array_that_does_not_fit_on_the_disk_is_an_error(tmp_path, missing):
+    """`np.save` ignores that the last bytes of its buffer aren't written."""
+    size = 128 + 3000 * 8 - missing
+    done = subprocess.run([sys.executable, "-c", FULL_DISK, str(size)], cwd=tmp_path)
+    assert done.returncode == (3 if missing else 0)
+
+
+@pytest.mark.parametrize("shape", [(), (0, 3), (7,), (4, 2, 3)])
+def test_arrays_are_read_as_they_were_written(tmp_path, shape):
+    array = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+    for each in (array, array.T):
+        write_array(tmp_path / "array.npy", each)
+        found = np.load(tmp_path / "array.npy")
+        assert (found.shape, found.dtype) == (each.shape, each.dtype)
+        np.testing.assert_array_equal(found, each)
 
 
 def test_partial_files_of_killed_processes_are_removed_with_the_lock(tmp_path):

@@ -14,7 +14,7 @@ import numpy as np
 
 from kapp import records
 from kapp.errors import ConfigError, KappError
-from kapp.fileio import checksum, folder_lock, is_folder, make_folder
+from kapp.fileio import checksum, folder_lock, is_folder, make_folder, write_array
 from kapp.progress import printable
 
 ARRAYS = ("images", "labels")
@@ -143,8 +143,8 @@ def _write(folder: Path, arrays: Arrays) -> None:
     partial = folder.with_name(f".{os.getpid()}-{folder.name}")
     make_folder(partial)
     try:
-        np.save(partial / "images.npy", arrays.images)
-        np.save(partial / "labels.npy", arrays.labels)
+        write_array(partial / "images.npy", arrays.images)
+        write_array(partial / "labels.npy", arrays.labels)
         sha256 = {name: checksum(partial / f"{name}.npy") for name in ARRAYS}
         manifest = Manifest(arrays.num_train, tuple(arrays.classes), sha256, arrays.num_validation)
         records.write(manifest, partial / "manifest.json")

@@ -16,7 +16,15 @@ from kapp.data.augmentation import augment_batch
 from kapp.data.pipelines import Batch
 from kapp.distributed import shard_batch
 from kapp.errors import ConfigError, KappError
-from kapp.fileio import atomic_file, checksum, folder_lock, is_file, make_folder, write_text
+from kapp.fileio import (
+    atomic_file,
+    checksum,
+    folder_lock,
+    is_file,
+    make_folder,
+    write_array,
+    write_text,
+)
 from kapp.models import keras_file
 from kapp.progress import ProgressLine
 from kapp.training.backends import backend
@@ -263,7 +271,7 @@ class _Table:
             make_folder(self._file.parent)
             with atomic_file(self._file) as partial:
                 # Not sparse: a full disk shows here, not later.
-                np.save(partial, np.zeros(self.shape, np.uint16))
+                write_array(partial, np.zeros(self.shape, np.uint16))
         return self._open("r+")
 
     def damaged(self, reason: Any) -> str:
