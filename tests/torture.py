@@ -14,8 +14,8 @@ Each case is one of:
 
 A case is a child process of one that has imported Keras, which saves the seconds of its start. The cases are
 those of the seed; how many there are depends on the time. Write points, file sizes, and files with their
-damages come in random order; none comes a second time before all have come. A case that fails is printed, and
-its folder stays.
+damages come in a fixed mixed order, none a second time before all have come: a run with `--out` continues
+where the runs in that report ended. A case that fails is printed, and its folder stays.
 """
 
 import argparse
@@ -240,17 +240,22 @@ def differences(expected: dict[str, Any], found: dict[str, Any]) -> str | None:
 
 @dataclass
 class Deck:
-    """Items that come in random order; none comes a second time before all have come."""
+    """Items in a fixed mixed order; none comes a second time before all have come.
+
+    Args:
+        items: sorted.
+        drawn: how many were drawn, by earlier runs as well.
+    """
 
     items: list[Any]
     drawn: int = 0
 
-    def draw(self, shuffle: Callable[[list[Any]], None]) -> Any:
-        place = self.drawn % len(self.items)
-        if place == 0:
-            shuffle(self.items)
+    def __post_init__(self) -> None:
+        random.Random(0).shuffle(self.items)
+
+    def draw(self) -> Any:
         self.drawn += 1
-        return self.items[place]
+        return self.items[(self.drawn - 1) % len(self.items)]
 
 
 class Job:
@@ -260,18 +265,21 @@ class Job:
         base: a folder with the data and the prepared runs.
         names: of the commands.
         seed: of the cases.
+        tried: by earlier runs, the rows of tried.csv.
     """
 
-    def __init__(self, base: Path, names: list[str], seed: str):
+    def __init__(self, base: Path, names: list[str], seed: str, tried: list[dict[str, Any]]):
         self._base, self._names, self._random = base, names, random.Random(seed)
+        self._tried = {(row["command"], row["what"], int(row["of"])): int(row["tried"]) for row in tried}
         self._whole: dict[str, tuple[dict[str, Any], int, float]] = {}
         self.decks: dict[tuple[str, str], Deck] = {}  # by commands and what is drawn
 
     def _draw(self, name: str, what: str, items: Callable[[], list[Any]]) -> Any:
         """Draw one of `items` for the command `name`."""
         if (name, what) not in self.decks:
-            self.decks[name, what] = Deck(items())
-        return self.decks[name, what].draw(self._random.shuffle)
+            found = items()
+            self.decks[name, what] = Deck(found, self._tried.get((name, what, len(found)), 0))
+        return self.decks[name, what].draw()
 
     def case(self, kind: str) -> tuple[str, str, str | None]:
         """Try one case; returns the command, how it ended, and what is wrong with that."""
@@ -430,37 +438,51 @@ def try_cases(job: Job, kinds: list[str], end: float, results: Path) -> None:
     results.with_suffix(".tried").write_text(json.dumps(tried))
 
 
-def write_report(
-    folder: Path, backend: str, counts: Counter, tried: list[dict[str, Any]], run_row: dict[str, Any]
-) -> None:
-    """Write the counts of this backend, in place of earlier ones, to rows.csv, what was `tried` to tried.csv,
-    `run_row` to runs.csv, and all to README.md."""
+def write_report(folder: Path, counts: Counter, tried: list[dict[str, Any]], run_row: dict[str, Any]) -> None:
+    """Add a run to the report in `folder`: its counts to rows.csv, what was `tried` to tried.csv, `run_row`
+    to runs.csv, and all to README.md. It replaces an earlier run of the same backend and seed."""
+    key = {name: run_row[name] for name in ("backend", "seed")}
     rows = []
-    for kind, command in sorted({key[:2] for key in counts}):
+    for kind, command in sorted({each[:2] for each in counts}):
         ends = {end: counts[kind, command, end] for end in ("equal", "accepted", "refused", "failed")}
-        rows += [{"backend": backend, "kind": kind, "command": command, "cases": sum(ends.values()), **ends}]
+        rows += [{**key, "kind": kind, "command": command, "cases": sum(ends.values()), **ends}]
     folder.mkdir(parents=True, exist_ok=True)
-    rows = _replace_rows(folder / "rows.csv", backend, rows)
-    drawn = _replace_rows(folder / "tried.csv", backend, [{"backend": backend, **each} for each in tried])
-    runs = _replace_rows(folder / "runs.csv", backend, [run_row])
-    sums: dict[tuple[str, str], Counter] = {}
-    for row in rows:
-        sums.setdefault((row["backend"], row["kind"]), Counter()).update({end: int(row[end]) for end in ENDS})
-    by_kind = [{"backend": key[0], "kind": key[1], **ends} for key, ends in sums.items()]
-    parts = [PAGE, _table(by_kind), "## By command", _table(rows)]
-    parts += ["## How much of it was tried", _table(drawn), "## Runs", _table(runs)]
+    rows = _add_rows(folder / "rows.csv", rows, ["backend", "seed"])
+    tried = [{"backend": key["backend"], **each} for each in tried]
+    tried = _add_rows(folder / "tried.csv", tried, ["backend", "command", "what"])
+    runs = _add_rows(folder / "runs.csv", [run_row], ["backend", "seed"])
+    parts = [PAGE, _table(_sums(rows, ["backend", "kind"])), "## By command"]
+    parts += [_table(_sums(rows, ["backend", "kind", "command"])), "## How much of it was tried"]
+    parts += [_table(tried), "## Runs", _table(runs)]
     (folder / "README.md").write_text("\n\n".join(parts) + "\n")
 
 
-def _replace_rows(file: Path, backend: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Replace the rows of `backend` in the CSV file by `rows`; returns all of them."""
-    old = list(csv.DictReader(file.read_text().splitlines())) if file.exists() else []
-    rows = sorted([*(row for row in old if row["backend"] != backend), *rows], key=lambda row: row["backend"])
+def _read_rows(file: Path) -> list[dict[str, Any]]:
+    return list(csv.DictReader(file.read_text().splitlines())) if file.exists() else []
+
+
+def _add_rows(file: Path, rows: list[dict[str, Any]], key: list[str]) -> list[dict[str, Any]]:
+    """Add `rows` to the CSV file, in place of those with the same `key`; returns all of them."""
+
+    def of(row: dict[str, Any]) -> list[str]:
+        return [str(row[name]) for name in key]
+
+    new = [of(row) for row in rows]
+    rows = sorted([*(row for row in _read_rows(file) if of(row) not in new), *rows], key=of)
     with open(file, "w", newline="") as opened:
         writer = csv.DictWriter(opened, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
     return rows
+
+
+def _sums(rows: list[dict[str, Any]], key: list[str]) -> list[dict[str, Any]]:
+    """The counts of `rows`, summed over those with the same `key`."""
+    sums: dict[tuple, Counter] = {}
+    for row in rows:
+        place = tuple(row[name] for name in key)
+        sums.setdefault(place, Counter()).update({end: int(row[end]) for end in ENDS})
+    return [dict(zip(key, place)) | {end: ends[end] for end in ENDS} for place, ends in sums.items()]
 
 
 def _table(rows: list[dict[str, Any]]) -> str:
@@ -481,7 +503,7 @@ def main() -> int:
         choices=COMMANDS,
         default=[name for name in COMMANDS if name != "export" or cli.backend() == "tensorflow"],
     )
-    parser.add_argument("--out", type=Path, help="write a report to this folder")
+    parser.add_argument("--out", type=Path, help="add the run to the report in this folder")
     arguments = parser.parse_args()
     backend = cli.backend()
     warnings.simplefilter("ignore", RuntimeWarning)  # JAX's of forks: it has no threads yet
@@ -490,11 +512,13 @@ def main() -> int:
     root = Path(tempfile.mkdtemp(prefix="kapp-torture-"))
     prepare(base := root / "base", arguments.commands)
     end = time.monotonic() + 60 * arguments.minutes
+    tried = _read_rows(arguments.out / "tried.csv") if arguments.out else []
+    tried = [row for row in tried if row["backend"] == backend]
     children, results = [], [root / f"{job}.jsonl" for job in range(arguments.jobs)]
     for job, file in enumerate(results):
         if (pid := os.fork()) == 0:
             names = arguments.commands[job :: arguments.jobs]
-            try_cases(Job(base, names, f"{arguments.seed}-{job}"), arguments.kinds, end, file)
+            try_cases(Job(base, names, f"{arguments.seed}-{job}", tried), arguments.kinds, end, file)
             os._exit(0)
         children += [pid]
     ended_well = {os.waitpid(pid, 0)[1] for pid in children} == {0}
@@ -508,7 +532,7 @@ def main() -> int:
         row = {"backend": backend, "date": time.strftime("%Y-%m-%d"), "seed": arguments.seed}
         row |= {"minutes": arguments.minutes, "commit": device.commit(), "versions": versions}
         tried = [row for file in sorted(root.glob("*.tried")) for row in json.loads(file.read_text())]
-        write_report(arguments.out, backend, counts, tried, row)
+        write_report(arguments.out, counts, tried, row)
     failed = sum(count for key, count in counts.items() if key[2] == "failed")
     print(f"{sum(counts.values())} cases, {failed} failed")
     if not failed:
