@@ -89,7 +89,7 @@ def measure(config: dict[str, Any], device: str) -> dict[str, Any]:
     batch_size = settings.hparams.batch_size
     dataset = settings.data.load(settings.dataset, batch_size)
     settings.compute.start(batch_size)
-    from kapp.callbacks import Throughput
+    from kapp.callbacks import Heartbeat, Throughput
     from kapp.data import pipelines
     from kapp.training import Learner, loop, optimizers
 
@@ -109,7 +109,7 @@ def measure(config: dict[str, Any], device: str) -> dict[str, Any]:
             steps_per_epoch=steps,
             shuffle=False,
             verbose=0,
-            callbacks=[Throughput(steps * batch_size)],
+            callbacks=[Throughput(steps * batch_size), Heartbeat()],
         )
         return fit.history["images_per_second"][-1]
 
@@ -126,7 +126,7 @@ def measure(config: dict[str, Any], device: str) -> dict[str, Any]:
         samples = np.fromiter(islice(cycle(dataset.test.samples), count * score_batch), np.int32)
         batches = pipelines.eval_batches(samples, score_batch, settings.augmentation, images)
         started = time.perf_counter()
-        learner.predict(batches, verbose=0)
+        learner.predict(batches, verbose=0, callbacks=[Heartbeat()])
         return count * score_batch / (time.perf_counter() - started)
 
     score_rate(1)
