@@ -160,7 +160,7 @@ def test_a_foreign_file_is_the_source_and_no_image_is_held_out(kapp, tmp_path, t
     run = Run(tmp_path / "run")
     assert (run.result.model, run.result.source) == ("mine", "mine")
     assert (run.result.validation_images, run.result.val_accuracy) == (0, None)
-    assert [row["epoch"] for row in run.metrics_rows()] == [0.2 * i for i in range(1, 11)]  # 40 of 200 images
+    assert [row["epoch"] for row in run.metrics_rows()] == [i / 5 for i in range(1, 11)]  # 40 of 200 images
     assert run.result.best_epoch == 2
     assert "no image was held out for selection" in run.report_file.read_text()
 
