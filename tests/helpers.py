@@ -42,7 +42,7 @@ def write_tiny_npz(path: Path) -> Path:
 
 def flip(path: Path) -> None:
     """Change a digit, or else the last bit, in the middle of the file."""
-    data = bytearray(path.read_bytes())
+    data = bytearray(path.read_bytes() or b"0")
     digits = [i for i, byte in enumerate(data) if chr(byte).isdigit()]
     data[digits[-1] if digits else len(data) // 2] ^= 1
     path.write_bytes(data)
@@ -71,7 +71,12 @@ def file_names(folder: Path) -> set[str]:
 
 def weight_bytes(run: Run) -> dict[str, bytes]:
     """The weight files inside `model.keras`."""
-    with zipfile.ZipFile(run.model_file) as file:
+    return weight_bytes_in(run.model_file)
+
+
+def weight_bytes_in(model_file: Path) -> dict[str, bytes]:
+    """The weight files inside a .keras file."""
+    with zipfile.ZipFile(model_file) as file:
         return {name: file.read(name) for name in file.namelist() if name.endswith(".h5")}
 
 

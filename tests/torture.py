@@ -44,8 +44,7 @@ import numpy as np
 
 from kapp import cli
 from kapp.fileio import PARTIAL
-from kapp.run_folder import Run
-from tests.helpers import DAMAGES, weight_bytes, write_tiny_npz
+from tests.helpers import DAMAGES, weight_bytes_in, write_tiny_npz
 
 NETWORK = "8c-mp-d0.3-8c1x1-3c1x1-gap"  # dropout draws random numbers; a transfer replaces the last layer
 TRAINING = "--batch-size 20 --crop-padding 1 --data-dir data --out out"
@@ -217,7 +216,7 @@ def _content(path: Path) -> Any:
     if path.suffix in OPAQUE or path.parent.name == "checkpoints":  # they contain times
         return None
     if path.suffix == ".keras":
-        return weight_bytes(Run(path.parent))
+        return weight_bytes_in(path)
     if path.suffix == ".json":
         return _untimed(json.loads(path.read_text()))
     if path.suffix == ".csv":
