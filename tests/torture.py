@@ -106,9 +106,13 @@ Commands of kapp that are killed, read damaged files, get random flags, or find 
 - *accepted*: a command line whose training began.
 - *failed*: anything else.
 
-Run it again with `make torture BACKEND=tensorflow MINUTES=15 SEED=0`. A full disk is a limit of the size of a
-file (`RLIMIT_FSIZE`). Networks, images and trainings are tiny. Each case is a child of a process that has
-imported Keras."""
+Run it again with `make torture BACKEND=tensorflow MINUTES=15 SEED=0`; with `TORTUREFLAGS="--out FOLDER"` the
+run is added to the report in that folder. A full disk is a limit of the size of a file (`RLIMIT_FSIZE`).
+Networks, images and trainings are tiny. Each case is a child of a process that has imported Keras.
+
+**Of what could be tried, these runs tried a part:** the table [below](#how-much-of-it-was-tried) counts it. A
+damage is one file with one kind of damage; a write point is where a command opens a file to write, renames or
+removes one."""
 ENDS = ("cases", "equal", "accepted", "refused", "failed")
 FULL_SIZES = [round(200 * 1.4**i) for i in range(20)]  # bytes, up to 120,000
 
