@@ -158,7 +158,7 @@ def compare_seeds(first: Sequence[float], second: Sequence[float]) -> SeedCompar
     """Returns the paired t-test of two kinds of training, each run with the same seeds.
 
     Equal differences have no spread, which the test divides by. The interval then has no width, and p, 0 or
-    1, says nothing.
+    1, means nothing.
 
     Args:
         first: test accuracies of the first, one per seed.

@@ -366,7 +366,7 @@ def source_result(source: str) -> RunResult | None:
 
 def source_network(source: str) -> str | None:
     """The network of a source that is a run folder; None for a data set, a file, or a run that began with the
-    file of a network that kapp doesn't know."""
+    file of a network that isn't in kapp's registry."""
     result = source_result(source)
     if result is None:
         return None
