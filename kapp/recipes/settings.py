@@ -199,6 +199,7 @@ class AugmentationFlags:
             value = getattr(self, name)
             if not 0 <= value < math.inf:
                 raise ConfigError(f"{flag(name)} is {value}: it must be 0 or more.")
+        check_min(self, 0, "mixup", "cutmix")
         if self.flip_order == "alternating" and not self.flip:
             raise ConfigError("--flip-order goes with --flip.")
 
@@ -645,6 +646,11 @@ def check_min(settings: Any, smallest: int, *names: str) -> None:
             largest = MAX_INT if isinstance(value, int) else MAX_FLOAT
             if largest < value < math.inf:
                 raise ConfigError(f"{flag(name)} is {value}: it must be at most {largest}.")
+            if 0 < abs(value) < 1 / MAX_FLOAT:  # some processors take such numbers for 0, others don't
+                raise ConfigError(
+                    f"{flag(name)} is {value}: it must be {smallest}, or at least {1 / MAX_FLOAT:g}, which "
+                    "float32 can hold."
+                )
 
 
 def check_max(settings: Any, largest: float, *names: str) -> None:

@@ -51,6 +51,8 @@ from kapp.recipes import train
         ("--learning-rate 1e308", "--learning-rate is 1e+308: it must be from 1e-37 to 1e+37"),
         ("--weight-decay 1e300", "--weight-decay is 1e+300: it must be at most 1e+37"),
         ("--weight-decay inf", "--weight-decay is inf: it must be finite"),
+        ("--mixup 1e-310", "--mixup is 1e-310: it must be 0, or at least 1e-37"),
+        ("--brightness 1e-320", "--brightness is 1e-320: it must be 0, or at least 1e-37"),
         ("--label-smoothing 1", "--label-smoothing is 1.0: it must be below 1"),
         ("--label-smoothing -0.1", "--label-smoothing is -0.1: it must be at least 0"),
         ("--ema 1", "--ema is 1.0: it must be below 1"),
