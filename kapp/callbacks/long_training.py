@@ -68,7 +68,7 @@ class LongTraining(keras.callbacks.Callback):
         rate = self._batch_size / step_seconds
         line = f"{self._title}: about {duration(seconds)} left at {rate:,.0f} images/s."
         if command := cli.shorter_command():
-            line += f" About a tenth of it: {command}"
+            line += f" With fewer epochs: {command}"
         clear = "\r\033[K" if self._stream.isatty() else ""
         self._stream.write(f"{clear}{line}\n")
         self._stream.flush()

@@ -42,7 +42,7 @@ def test_the_line_of_a_long_training(clock):
     # 10 rows of 1,000 steps of 2 seconds, without those that were done when it was printed.
     assert train(clock, 2.0, rows=10, steps=1000) == (
         "teacher_1: about 5 h 33 min left at 16 images/s. "
-        "About a tenth of it: kapp train --model teacher_1 --scale short\n"
+        "With fewer epochs: kapp train --model teacher_1 --scale short\n"
     )
 
 
