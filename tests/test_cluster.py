@@ -216,7 +216,7 @@ def scheduler_command(certificates: Path, folder: Path):
     file = folder / "scheduler.json"
     words = "--protocol tls --host 127.0.0.1 --port 0 --no-dashboard --dashboard-address 127.0.0.1:0".split()
     with dask_command(certificates, "scheduler", *words, "--scheduler-file", file) as process:
-        wait_until(file.exists)
+        wait_until(lambda: file.exists() and file.read_text().endswith("}"))  # it isn't written in one step
         yield process, json.loads(file.read_text())["address"]
 
 

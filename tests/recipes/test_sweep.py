@@ -273,8 +273,11 @@ def test_workers_of_a_cluster_give_the_same_scores(swept, tiny_npz, tmp_path):
             stack.callback(process.kill)
 
         start(*dask, "scheduler", *at, *tls, "--scheduler-file", "scheduler.json")
-        wait_for(tmp_path / "scheduler.json")
-        address = json.loads((tmp_path / "scheduler.json").read_text())["address"]
+        file = tmp_path / "scheduler.json"
+        wait_for(file)
+        while not (text := file.read_text()).endswith("}"):  # it isn't written in one step
+            time.sleep(0.02)
+        address = json.loads(text)["address"]
         for name in ("gpu1", "gpu2"):
             start(*dask, "worker", address, "--name", name, *worker, *tls)
         (tmp_path / "work").mkdir()
