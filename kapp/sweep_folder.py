@@ -119,9 +119,20 @@ class Sweep:
 
     @property
     def best_run(self) -> Run | None:
-        """The finished run in best/, or None."""
-        run = Run(self.best_folder) if is_file(self.best_folder / "config.json") else None
-        return run if run and run.is_finished else None
+        """The finished run in best/, or None.
+
+        Raises:
+            KappError: it has a result, but no settings.
+        """
+        if not is_file(self.best_folder / "config.json"):
+            if is_file(self.best_folder / "result.json"):
+                raise KappError(
+                    f"{self.best_folder} is damaged (it has no config.json). "
+                    "Remove it, and run the sweep's command again."
+                )
+            return None
+        run = Run(self.best_folder)
+        return run if run.is_finished else None
 
     def figure(self, name: str) -> Path:
         return self.folder / "figures" / f"{name}.png"
@@ -166,8 +177,11 @@ class Sweep:
         write_text(self.report_file, text)
 
     def is_best_finished(self, trial: Trial) -> bool:
-        """Whether best/ is the finished run of `trial`, not that of an earlier best trial."""
-        return self.best_run is not None and _is_run_of(self.best_run, trial)
+        """Whether best/ is the finished run of `trial`, not of an earlier best trial, and has its report."""
+        if not is_file(self.best_folder / "config.json"):
+            return False
+        run = self.best_run
+        return run is not None and is_file(run.report_file) and _is_run_of(run, trial)
 
     def copy_to_best(self, trial: Trial, with_run: bool) -> None:
         """Prepare best/ for the run of the best trial.
@@ -181,8 +195,20 @@ class Sweep:
             return  # an interrupted run, which the recipe resumes
         shutil.rmtree(self.best_folder, ignore_errors=True)
         if with_run and is_file(source / "model.keras"):
+            config = Run(source).config
+            settings = {**config.settings, "out": str(self.best_folder)}
             with atomic_folder(self.best_folder) as partial:
                 shutil.copytree(source, partial, dirs_exist_ok=True)
+                records.write(dataclasses.replace(config, settings=settings), partial / "config.json")
+
+    def delete_weights(self) -> None:
+        """Delete the networks of the trials that have ended, but that of the best."""
+        trials = self.trials()
+        best = best_trial(trials)
+        for trial in trials:
+            folder = self.run_folder(trial.run)
+            if trial.end_order is not None and trial != best and is_file(folder / "config.json"):
+                Run(folder).delete_weights()
 
     def copy_results(self, folder: Path) -> "Sweep":
         """Copy what a report needs to `folder`, without networks and local paths; return the copy."""

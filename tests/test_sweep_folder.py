@@ -90,6 +90,7 @@ def test_the_run_of_an_earlier_best_trial_is_not_that_of_the_best(tmp_path):
     with Sweep.open(tmp_path / "sweep", CONFIG) as sweep:
         run = Run.create(sweep.best_folder, config(mixup=0.5, width=1.0))
         run.write_result(example_records.RESULT)
+        run.report_file.write_text("a report")
         for settings, expected in (
             ({"mixup": 0.5, "width": 1.0}, True),
             ({"mixup": 0.0, "width": 1.0}, False),  # off, so no part of an identity
@@ -97,6 +98,40 @@ def test_the_run_of_an_earlier_best_trial_is_not_that_of_the_best(tmp_path):
         ):
             trial = Trial(0, {}, epochs=3, run=0, config={**config(**settings).settings, "baseline": False})
             assert sweep.is_best_finished(trial) == expected
+
+
+def best_of(sweep: Sweep) -> Trial:
+    """A trial whose finished run is in best/."""
+    config = example_records.config()
+    Run.create(sweep.best_folder, config).write_result(example_records.RESULT)
+    return Trial(0, {}, epochs=3, run=0, config=config.settings)
+
+
+def test_the_best_run_without_a_report_is_not_finished(tmp_path):
+    with Sweep.open(tmp_path / "sweep", CONFIG) as sweep:
+        trial = best_of(sweep)
+        assert not sweep.is_best_finished(trial)  # the disk was full: the same command writes the report
+        sweep.best_run.report_file.write_text("a report")
+        assert sweep.is_best_finished(trial)
+
+
+def test_a_result_without_its_settings_is_refused_by_reports_and_trained_again(tmp_path):
+    with Sweep.open(tmp_path / "sweep", CONFIG) as sweep:
+        trial = best_of(sweep)
+        (sweep.best_folder / "config.json").unlink()
+        with pytest.raises(KappError, match=r"best is damaged \(it has no config.json\)\. Remove it, and"):
+            sweep.copy_results(tmp_path / "report")
+        assert not sweep.is_best_finished(trial)
+
+
+def test_the_copy_of_the_best_trials_run_has_its_own_folder_in_its_settings(tmp_path):
+    with Sweep.open(tmp_path / "sweep", CONFIG) as sweep:
+        source = Run.create(sweep.run_folder(4), example_records.config(out=str(sweep.run_folder(4))))
+        source.model_file.write_bytes(b"a network")
+        sweep.copy_to_best(Trial(4, {}, epochs=3, run=4, config=source.config.settings), with_run=True)
+        best = Run(sweep.best_folder)
+        assert best.config.settings == {**source.config.settings, "out": str(sweep.best_folder)}
+        assert best.model_file.read_bytes() == b"a network"
 
 
 def test_overwriting_waits_for_another_process(tmp_path, capsys):

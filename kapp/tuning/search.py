@@ -10,10 +10,8 @@ from typing import Literal
 from kapp import records
 from kapp.cluster import Cluster, Result, Task
 from kapp.errors import ConfigError, KappError
-from kapp.fileio import is_file
 from kapp.progress import duration
 from kapp.records import Trial
-from kapp.run_folder import Run
 from kapp.sweep_folder import Sweep, best_trial
 from kapp.tuning.oracle import Oracle
 
@@ -143,13 +141,8 @@ class Search:
 
     def _delete_weights(self) -> None:
         """Keep the network of the best trial alone, but all of hyperband, which may continue any trial."""
-        best = best_trial(self.trials)
-        if any(trial.epochs != self._oracle.epochs for trial in self.trials) or best is None:
-            return
-        for trial in self.trials:
-            folder = self._sweep.run_folder(trial.run)
-            if trial.end_order is not None and trial is not best and is_file(folder / "config.json"):
-                Run(folder).delete_weights()
+        if all(trial.epochs == self._oracle.epochs for trial in self.trials):
+            self._sweep.delete_weights()
 
     def _print(self, trial: Trial) -> None:
         """Print the result of a trial and the time left."""

@@ -126,16 +126,23 @@ def test_the_best_settings_give_the_same_result_again(swept, kapp, tmp_path):
         assert getattr(again, name) == getattr(best, name)
 
 
-def test_the_same_command_again_trains_nothing(swept, tiny_npz):
+def test_the_same_command_again_trains_nothing_and_completes_the_files(swept, tiny_npz):
     folder, _ = swept
-    report = folder / "mine" / "report.md"
-    before = report.read_text()
-    report.unlink()  # as in a process that was killed before its last file
+    sweep = Sweep(folder / "mine")
+    report, best = sweep.folder / "report.md", sweep.best_folder / "report.md"
+    before = report.read_text(), best.read_text()
+    # As processes left it that were killed before their last files.
+    report.unlink()
+    best.unlink()
+    worst = min(sweep.trials(), key=lambda trial: trial.score)
+    checkpoint = sweep.run_folder(worst.run) / "checkpoints" / "latest.npz"
+    checkpoint.write_bytes(b"")
     done = subprocess.run(command(tiny_npz), cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "mine, already complete, skipping" in done.stdout
     assert done.stderr == ""
-    assert report.read_text() == before
+    assert (report.read_text(), best.read_text()) == before
+    assert not checkpoint.exists()
 
 
 @pytest.mark.slow
