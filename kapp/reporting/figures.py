@@ -64,6 +64,64 @@ def side_by_side(
     save(figure, path, title)
 
 
+def over_epochs(
+    parts: Sequence[tuple[str, Sequence[pd.DataFrame]]], path: Path, title: str, has_validation: bool = True
+) -> None:
+    """Draws the validation accuracy per epoch of several experiments: the mean of the seeds, and the range
+    between the lowest and the highest.
+
+    Args:
+        parts: name and rows of metrics.csv, for each seed, of each experiment.
+        has_validation: as for `curves`.
+    """
+    figure = wide_figure(7)
+    axes = figure.subplots()
+    for (name, seeds), color in zip(parts, (GRAY, ORANGE, *COLORS)):
+        accuracies = pd.concat([each.set_index("epoch")["val_accuracy"] for each in seeds], axis=1)
+        axes.plot(accuracies.mean(axis=1), color=color, label=name.replace("$", r"\$"))  # no formula
+        axes.fill_between(
+            accuracies.index, accuracies.min(axis=1), accuracies.max(axis=1), color=color, alpha=0.3
+        )
+    axes.set_xlabel("epoch")
+    axes.set_ylabel(f"{'validation' if has_validation else 'test'} accuracy")
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    axes.legend(frameon=False, loc="lower right")
+    simplify(axes)
+    save(figure, path, title)
+
+
+def by_epochs(table: pd.DataFrame, path: Path, title: str) -> None:
+    """Draws the test accuracy by the epochs of the training, a panel per model and a line for each kind of
+    supervision.
+
+    Args:
+        table: rows as from `tables.experiments`, of one data set and width, with `series`, the name of the
+            line that a row is a point of.
+    """
+    groups = list(table.groupby("model", sort=False))
+    figure = wide_figure(max(6, 5 * len(groups)))
+    names = sorted(dict.fromkeys(table["series"]), key=lambda name: not name.startswith("labels"))
+    colors = {"labels": GRAY} | dict(zip((name for name in names if name != "labels"), cycle(COLORS)))
+    for axes, (model, group) in zip(figure.subplots(1, len(groups), squeeze=False)[0], groups):
+        for name in (name for name in names if name in set(group["series"])):
+            line = group[group["series"] == name].sort_values("epochs")
+            accuracy = line["test_accuracy"].to_numpy()
+            errors = [accuracy - line["low"].to_numpy(), line["high"].to_numpy() - accuracy]
+            label = name if name.startswith("labels") else f"from {name}"
+            style: dict[str, Any] = {"marker": "o", "markersize": 5, "capsize": 3, "color": colors[name]}
+            axes.errorbar(line["epochs"], accuracy, errors, label=label.replace("$", r"\$"), **style)
+        axes.set_xscale("log")
+        axes.set_xticks(sorted(set(group["epochs"])), [f"{each:g}" for each in sorted(set(group["epochs"]))])
+        axes.minorticks_off()
+        axes.set_xlabel("epochs of the training")
+        axes.set_ylabel("test accuracy")
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+        axes.set_title(model, parse_math=False)
+        axes.legend(frameon=False, fontsize=9)
+        simplify(axes)
+    save(figure, path, f"{title}\n{_error_bars(table['n'].min(), table['n'].max())}")
+
+
 def bars(
     frame: pd.DataFrame, path: Path, title: str = "", published: Mapping[tuple[str, str], float] | None = None
 ) -> None:

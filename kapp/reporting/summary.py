@@ -79,6 +79,7 @@ def write(runs: Iterable[Run], out: Path, title: str = "Results", note: str = ""
         *tables.comparison_blocks(frame),
         *_differences(matched),
         *_bars(frame, out / "figures"),
+        *_by_epochs(frame, out / "figures"),
         *_curves(matched, runs, out / "figures"),
         Heading("Settings"),
         tables.pairs({name: _distinct(frame[name]) for name in CIRCUMSTANCES}),
@@ -170,6 +171,21 @@ def _differences(matched: Sequence[Match]) -> list[Block]:
     return [Heading("Differences"), Table(lines), *notes] if notes else []
 
 
+def _by_epochs(frame: pd.DataFrame, folder: Path) -> Iterator[Block]:
+    """One figure per data set and width of the networks that were trained for several numbers of epochs, on
+    labels as well as by distillation."""
+    table = tables.experiments(frame[frame["phase"].isna()])
+    table["series"] = [re.sub(r", epochs [\d.]+", "", name) for name in table["trained_on"]]
+    lines = table.groupby(["model", "dataset", "width", "series"], dropna=False, sort=False)
+    table = table[lines["epochs"].transform("nunique") > 1]
+    is_distilled = (table["teachers"] != "").groupby([table[name] for name in ("model", "dataset", "width")])
+    table = table[is_distilled.transform("nunique") > 1]
+    for (dataset, width), group in table.groupby(["dataset", "width"], dropna=False, sort=False):
+        path = folder / file_name("epochs", str(dataset), format_value(width))
+        figures.by_epochs(group, path, str(dataset))
+        yield Figure(f"figures/{path.name}", f"Test accuracy by the epochs of the training, {dataset}")
+
+
 def _bars(frame: pd.DataFrame, folder: Path) -> Iterator[Block]:
     """One figure per data set and, where a network comes in several widths, per width."""
     for dataset, rows in frame.groupby("dataset", dropna=False, sort=False):
@@ -184,9 +200,11 @@ def _bars(frame: pd.DataFrame, folder: Path) -> Iterator[Block]:
 
 
 def _curves(matched: Sequence[Match], runs: Sequence[Run], folder: Path) -> Iterator[Block]:
-    """The curves of the first seed of each distillation, next to those on labels, and of each transfer."""
+    """The curves of the first seed of each distillation, next to those on labels, and of each transfer; with
+    several seeds, the accuracy of all. Of trainings that differ in other settings one is drawn, a longest."""
     drawn = set()
-    for row, experiment, baseline in ((match.row, *match.pair) for match in matched):
+    for match in sorted(matched, key=lambda each: -each.row["epochs"]):
+        row, (experiment, baseline) = match.row, match.pair
         width, loss = format_value(row["width"]), row["distillation_loss"]
         if row["phase"] == "fine_tuning":
             name = file_name(row["model"], row["source"], row["dataset"], row["head"])
@@ -204,7 +222,22 @@ def _curves(matched: Sequence[Match], runs: Sequence[Run], folder: Path) -> Iter
                 run_report.draw_pair(experiment, baseline, quantity, folder / f"{quantity}-{name}")
                 caption = f"{quantity.capitalize()} of {run_report.describe(experiment)}"
                 yield Figure(f"figures/{quantity}-{name}", caption)
+            if len(match.common_seeds) > 1:
+                yield _over_epochs(match, folder / f"seeds-{name}")
         drawn.add(name)
+
+
+def _over_epochs(match: Match, path: Path) -> Figure:
+    """The accuracy per epoch of all common seeds, distilled and on labels."""
+    parts = [
+        (name, [runs[seed].metrics() for seed in match.common_seeds])
+        for name, runs in (("on labels", match.baseline), (f"from {match.row['trained_on']}", match.runs))
+    ]
+    run = match.pair[0]
+    figures.over_epochs(parts, path, match.row["model"], run.result.validation_images > 0)
+    seeds = len(match.common_seeds)
+    caption = f"Accuracy of {run_report.describe(run)}, {seeds} seeds: mean, lowest and highest"
+    return Figure(f"figures/{path.name}", caption)
 
 
 def file_name(*words: str) -> str:

@@ -32,6 +32,7 @@ TRAINING = (
     "random_erasing mixup cutmix pooling_norm code_variants validation_images "
     "validate_every backend precision"
 ).split()
+FOLLOW_EPOCHS = ("milestones", "warmup_epochs", "validate_every")  # mostly a fraction of the epochs
 EXPERIMENT = ["recipe", "model", *SUPERVISION, *TRAINING]  # runs that share these differ in the seed only
 COLUMNS += [name for name in EXPERIMENT if name not in COLUMNS]
 PHASES = {"linear_probe": "linear probe", "fine_tuning": "fine-tuning"}
@@ -83,9 +84,10 @@ def experiments(frame: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         The `EXPERIMENT` columns and the parameters; `trained_on` ("labels", "deep_resnet", ...), which no
-        other experiment of the model has; `n`, the number of runs; means of `val_accuracy` and
-        `test_accuracy`; their sample standard deviations `val_spread` and `test_spread`, NaN for one run; and
-        (`low`, `high`): the 95% interval of one run, or mean ± deviation of several.
+        other experiment of the model has (a warm-up that follows from the epochs isn't named in it); `n`, the
+        number of runs; means of `val_accuracy` and `test_accuracy`; their sample standard deviations
+        `val_spread` and `test_spread`, NaN for one run; and (`low`, `high`): the 95% interval of one run, or
+        mean ± deviation of several.
     """
     # Transfers that differ in the fine-tuning alone share their linear probe: it counts once.
     frame = frame.drop_duplicates([*EXPERIMENT, "seed", "test_accuracy", "val_accuracy", "test_loss"])
@@ -105,7 +107,8 @@ def experiments(frame: pd.DataFrame) -> pd.DataFrame:
     table["trained_on"] = [trained_on(row) for row in table.to_dict("records")]
     for _, group in table.groupby(["model", "dataset", "width", "trained_on"], dropna=False, sort=False):
         for name in EXPERIMENT:
-            if group[name].nunique(dropna=False) > 1:
+            of_equals = group.groupby("epochs")[name] if name in FOLLOW_EPOCHS else group[name]
+            if np.max(of_equals.nunique(dropna=False)) > 1:
                 prefix = f", {name.replace('_', ' ')} "
                 table.loc[group.index, "trained_on"] += prefix + group[name].map(
                     lambda value: format_value(value) or "none"

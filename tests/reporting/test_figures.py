@@ -55,6 +55,23 @@ def test_curves_of_test_images_are_labeled_so(make_run, tmp_path, drawn):
     assert labels == [["training", figures.TEST_LABEL]] * 5
 
 
+def test_accuracies_over_epochs_are_the_mean_and_the_range_of_the_seeds(make_run, tmp_path, drawn):
+    seeds = [make_run(f"s{seed}", epochs=5, seed=seed).metrics() for seed in range(3)]
+    labels = [make_run("b", epochs=9).metrics()]
+    path = tmp_path / "seeds.png"
+    figures.over_epochs([("on labels", labels), ("from teacher_1", seeds)], path, "linear_3")
+    assert_figure(path, (700, 400))
+    (axes,) = drawn[0].axes
+    assert [line.get_label() for line in axes.lines] == ["on labels", "from teacher_1"]
+    accuracies = np.array([each["val_accuracy"] for each in seeds])
+    assert list(axes.lines[0].get_ydata()) == list(labels[0]["val_accuracy"])
+    np.testing.assert_allclose(axes.lines[1].get_ydata(), accuracies.mean(axis=0))
+    band = axes.collections[1].get_paths()[0].vertices
+    assert band[:, 1].min() == accuracies.min()
+    assert band[:, 1].max() == accuracies.max()
+    assert axes.get_ylabel() == "validation accuracy"
+
+
 def test_bars_print_each_accuracy_in_the_papers_order(make_run, tmp_path, drawn):
     frame = tables.rows(
         run.folder

@@ -116,6 +116,40 @@ def test_several_common_seeds_are_compared_by_the_paired_t_test(make_run, tmp_pa
     assert row["difference (paired 95% interval)"] == tables.points(found.difference, *found.interval)
 
 
+def test_lengths_of_training_are_drawn_on_labels_and_distilled(make_run, tmp_path, drawn):
+    accuracies = {(3, ""): 0.5, (6, ""): 0.52, (3, "teacher_1"): 0.51, (6, "teacher_1"): 0.56}
+    runs = [
+        make_run(f"{teacher}{epochs}-{seed}", accuracy=accuracy + seed / 100, seed=seed, epochs=epochs)
+        if not teacher
+        else make_run(
+            f"{teacher}{epochs}-{seed}",
+            accuracy=accuracy + seed / 100,
+            seed=seed,
+            epochs=epochs,
+            teachers=[teacher],
+        )
+        for (epochs, teacher), accuracy in accuracies.items()
+        for seed in range(2)
+    ]
+    runs += [make_run(f"conv{epochs}", "conv_1", epochs=epochs) for epochs in (3, 6)]  # on labels alone
+    text = write(runs, tmp_path / "out")
+    assert "(figures/epochs-cifar10-1.png)" in text
+    figure = next(each for each in drawn if each.axes[0].get_xlabel() == "epochs of the training")
+    (axes,) = figure.axes
+    assert axes.get_title() == "linear_3"
+    lines = {
+        container.get_label(): (list(container[0].get_xdata()), list(container[0].get_ydata()))
+        for container in axes.containers
+    }
+    assert lines == {
+        "labels": ([3, 6], pytest.approx([0.505, 0.525])),
+        "from teacher_1": ([3, 6], pytest.approx([0.515, 0.565])),
+    }
+    assert "![Accuracy of linear_3 from teacher_1 (prob_mse), 2 seeds: mean, lowest and highest]" in text
+    curves = next(each for each in drawn if each.axes[0].get_ylabel() == "validation accuracy")
+    assert list(curves.axes[0].lines[1].get_xdata()) == list(range(1, 7))  # of the longest
+
+
 def test_equal_differences_of_all_seeds_are_compared_on_the_images_of_the_first(make_run, tmp_path):
     """The t-test would give p = 0 for any difference."""
     runs = [make_run(f"d{i}", accuracy=0.551 + i / 8, seed=i, teachers=["deep_resnet"]) for i in (0, 1)]

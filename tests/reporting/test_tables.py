@@ -97,6 +97,20 @@ def test_a_setting_that_one_experiment_does_not_have_is_none(make_run):
     assert trained_on == ["labels, milestones 20 30", "labels, milestones none"]
 
 
+def test_a_warm_up_that_follows_from_the_epochs_is_not_named(make_run):
+    warm_ups = ((20, 1), (60, 3), (60, 6))
+    runs = [make_run(f"r{e}-{w}", epochs=e, warmup_epochs=w, schedule="cosine") for e, w in warm_ups]
+    assert list(tables.experiments(rows(*runs[:2]))["trained_on"]) == [
+        "labels, epochs 20",
+        "labels, epochs 60",
+    ]
+    assert list(tables.experiments(rows(*runs))["trained_on"]) == [
+        "labels, epochs 20, warmup epochs 1",
+        "labels, epochs 60, warmup epochs 3",
+        "labels, epochs 60, warmup epochs 6",
+    ]
+
+
 def test_the_loss_is_named_unless_it_is_that_of_ratusznik_et_al(make_run):
     both = ["teacher_1", "deep_resnet"]
     frame = rows(
