@@ -99,26 +99,28 @@ def by_epochs(table: pd.DataFrame, path: Path, title: str) -> None:
             line that a row is a point of.
     """
     groups = list(table.groupby("model", sort=False))
-    figure = wide_figure(max(6, 5 * len(groups)))
+    figure = Figure(figsize=(max(7, 5 * len(groups)), 4.6), layout=ConstrainedLayoutEngine(wspace=0.06))
     names = sorted(dict.fromkeys(table["series"]), key=lambda name: not name.startswith("labels"))
     colors = {"labels": GRAY} | dict(zip((name for name in names if name != "labels"), cycle(COLORS)))
+    lines: dict[str, Any] = {}
     for axes, (model, group) in zip(figure.subplots(1, len(groups), squeeze=False)[0], groups):
         for name in (name for name in names if name in set(group["series"])):
             line = group[group["series"] == name].sort_values("epochs")
             accuracy = line["test_accuracy"].to_numpy()
             errors = [accuracy - line["low"].to_numpy(), line["high"].to_numpy() - accuracy]
-            label = name if name.startswith("labels") else f"from {name}"
             style: dict[str, Any] = {"marker": "o", "markersize": 5, "capsize": 3, "color": colors[name]}
-            axes.errorbar(line["epochs"], accuracy, errors, label=label.replace("$", r"\$"), **style)
+            lines[name] = axes.errorbar(line["epochs"], accuracy, errors, **style)
         axes.set_xscale("log")
         axes.set_xticks(sorted(set(group["epochs"])), [f"{each:g}" for each in sorted(set(group["epochs"]))])
         axes.minorticks_off()
         axes.set_xlabel("epochs of the training")
         axes.set_ylabel("test accuracy")
-        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=1))
         axes.set_title(model, parse_math=False)
-        axes.legend(frameon=False, fontsize=9)
         simplify(axes)
+    labels = [name if name.startswith("labels") else f"from {name}" for name in lines]
+    labels = [each.replace("$", r"\$") for each in labels]  # no formula
+    figure.legend([*lines.values()], labels, loc="outside lower center", frameon=False, fontsize=9)
     save(figure, path, f"{title}\n{_error_bars(table['n'].min(), table['n'].max())}")
 
 
