@@ -94,6 +94,11 @@ VALUES = (
     "été \u202e"
 ).split(" ")
 STRANGE = ["", " ", "a" * 300, "\udcff", "\x1b[2J", "a\nb", *VALUES]
+DRAWN = {  # what is drawn for a case
+    "kill": ("write points",),
+    "damage": ("damages before", "damages after a kill"),
+    "full": ("sizes of a full disk",),
+}
 TIMEOUT = 400.0  # seconds; a command that takes longer fails
 PAGE = """# Reliability
 
@@ -284,9 +289,21 @@ class Job:
             self.decks[name, what] = Deck(found, self._tried.get((name, what, len(found)), 0))
         return self.decks[name, what].draw()
 
+    def _left(self, name: str, *drawn: str) -> int:
+        """How many items of the decks of the command `name` weren't drawn yet; 20 for an unknown deck."""
+        known = {what: of - tried for (command, what, of), tried in self._tried.items() if command == name}
+        known |= {
+            what: len(deck.items) - deck.drawn
+            for (command, what), deck in self.decks.items()
+            if command == name
+        }
+        return sum(max(0, known.get(what, 20)) for what in drawn)
+
     def case(self, kind: str) -> tuple[str, str, str | None]:
         """Try one case; returns the command, how it ended, and what is wrong with that."""
-        name = self._random.choice(self._names)
+        # A command with more left to try comes more often.
+        weights = [1 + self._left(name, *DRAWN.get(kind, ())) for name in self._names]
+        [name] = self._random.choices(self._names, weights)
         work = Path(shutil.copytree(self._base, tempfile.mkdtemp(prefix="kapp-") + "/case", symlinks=True))
         try:
             end, what, wrong = getattr(self, f"_{kind}")(name, work)
@@ -320,7 +337,7 @@ class Job:
         _, writes, seconds = self.whole(name)
         kills = []
         for _ in range(self._random.choice((1, 1, 2))):
-            if self._random.random() < 0.5:
+            if self._random.random() < (0.9 if self._left(name, "write points") else 0.1):
                 kills += [{"kill_at": self._draw(name, "write points", lambda: [*range(1, writes + 1)])}]
             else:
                 kills += [{"seconds": self._random.uniform(0.1, 1) * seconds}]
@@ -337,7 +354,9 @@ class Job:
     def _damage(self, name: str, work: Path) -> tuple[str, str, str | None]:
         expected, writes, _ = self.whole(name)
         folders, state = READS[name], "before"
-        if not folders or (name in RESUMED and self._random.random() < 0.6):
+        left = [self._left(name, what) for what in DRAWN["damage"]]
+        is_after_a_kill = name in RESUMED and self._random.random() * (sum(left) + 2) < left[1] + 1
+        if not folders or is_after_a_kill:
             run(COMMANDS[name].split(), work, kill_at=2 * writes // 3)
             folders, state = ["out", *(["data"] if name == "distill, cached" else [])], "after a kill"
         kept, damage = self._draw(name, f"damages {state}", lambda: _damages(work, folders))
@@ -443,7 +462,8 @@ def try_cases(job: Job, kinds: list[str], end: float, results: Path) -> None:
 
 def write_report(folder: Path, counts: Counter, tried: list[dict[str, Any]], run_row: dict[str, Any]) -> None:
     """Add a run to the report in `folder`: its counts to rows.csv, what was `tried` to tried.csv, `run_row`
-    to runs.csv, and all to README.md. It replaces an earlier run of the same backend and seed."""
+    to runs.csv, and all to README.md, with what its author wrote in notes.md. It replaces an earlier run of
+    the same backend and seed."""
     key = {name: run_row[name] for name in ("backend", "seed")}
     rows = []
     for kind, command in sorted({each[:2] for each in counts}):
@@ -454,7 +474,13 @@ def write_report(folder: Path, counts: Counter, tried: list[dict[str, Any]], run
     tried = [{"backend": key["backend"], **each} for each in tried]
     tried = _add_rows(folder / "tried.csv", tried, ["backend", "command", "what"])
     runs = _add_rows(folder / "runs.csv", [run_row], ["backend", "seed"])
-    parts = [PAGE, _table(_sums(rows, ["backend", "kind"])), "## By command"]
+    notes = folder / "notes.md"
+    parts = [
+        PAGE,
+        *([notes.read_text().strip()] if notes.exists() else []),
+        _table(_sums(rows, ["backend", "kind"])),
+        "## By command",
+    ]
     parts += [_table(_sums(rows, ["backend", "kind", "command"])), "## How much of it was tried"]
     parts += [_table(tried), "## Runs", _table(runs)]
     (folder / "README.md").write_text("\n\n".join(parts) + "\n")
