@@ -92,6 +92,12 @@ def measure(
                 parameters += (math.prod(shape) + (0 if spec.airbench else extra)) * units
                 shape = (1, 1, units)
                 activations += (1 + is_hidden) * units
+    kernels = {layer.kernel_size for layer in specs if isinstance(layer, Convolution)} - {1}
+    if kernels and image_shape[:2] == (1, 1):  # all weights of a kernel but one see padding
+        raise ConfigError(
+            f"{where}: a {max(kernels)}x{max(kernels)} convolution needs more than one pixel. Use larger "
+            "images (folder:PATH@SIZE), or a network of fully connected layers."
+        )
     return Size(parameters, activations)
 
 

@@ -49,6 +49,14 @@ def test_images_that_are_too_small_are_refused_as_keras_refuses_them(name):
         models.build(name, 3, image_shape=(1, 1, 3))
 
 
+def test_convolutions_of_one_pixel_are_refused():
+    for name in ("8c-3fc", "res-8c^2-gap-3fc"):
+        with pytest.raises(ConfigError, match="of .1, 1, 3.: a 3x3 convolution needs more than one pixel"):
+            measure(name, 3, (1, 1, 3))
+    measure("8c1x1-3fc", 3, (1, 1, 3))
+    measure("8c-3fc", 3, (1, 2, 3))
+
+
 def test_the_memory_of_a_training():
     """Adam keeps two numbers per weight, next to the weight and its gradient; SGD keeps one."""
     assert Size(1000, 0).training_bytes(32, "adam") == 16_000
