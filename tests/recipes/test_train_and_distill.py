@@ -110,6 +110,32 @@ def test_the_same_command_again_trains_nothing(distilled, tiny_npz):
 
 
 @pytest.mark.slow
+def test_three_processes_in_one_folder_train_once(tiny_npz, tmp_path):
+    import subprocess
+    import sys
+
+    words = [
+        sys.executable,
+        "-m",
+        "kapp.recipes.train",
+        "--model",
+        "16fc-3fc",
+        "--dataset",
+        f"npz:{tiny_npz}",
+    ]
+    words += [*SMALL, "--out", "mine"]
+    processes = [
+        subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(3)
+    ]
+    outputs = [process.communicate(timeout=300) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0, 0], outputs
+    assert sum("already complete, skipping" in out for out, _ in outputs) == 2
+    assert sum("epoch 2/2" in err for _, err in outputs) == 1
+    assert file_names(tmp_path / "mine") == RUN_FILES
+
+
+@pytest.mark.slow
 def test_a_run_folder_and_a_file_teach_together(distilled, kapp, tmp_path, tiny_npz):
     folder, _ = distilled
     teacher = next(path for path in (folder / "runs").iterdir() if "teacher_1" in path.name)

@@ -1,3 +1,6 @@
+import itertools
+import time
+
 import keras
 import numpy as np
 import pytest
@@ -6,6 +9,7 @@ from kapp import data, models
 from kapp.data import Augmentation
 from kapp.errors import KappError
 from kapp.training import Learner, loop
+from tests.helpers import untimed_metrics
 from tests.training.helpers import (
     DETAILS,
     equal_arrays,
@@ -134,6 +138,21 @@ def test_a_run_that_stops_early_resumes(dataset, tmp_path):
     assert [row["epoch"] for row in run.metrics_rows()] == [1]
     fitted(dataset, run)
     assert [row["epoch"] for row in run.metrics_rows()] == [1, 2]
+
+
+def test_a_clock_that_jumps_changes_nothing(dataset, tmp_path, monkeypatch):
+    """By an hour and back, as when it is set, and from one year to another."""
+    whole, run = new_run(tmp_path / "whole"), new_run(tmp_path / "run")
+    loop.score_and_save(fitted(dataset, whole), dataset, whole, hparams(epochs=2), DETAILS)
+    jumps = itertools.cycle([0.0, 3600.0, -3600.0, 4e7, -4e7])
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + next(jumps))
+    fitted(dataset, run, stop_epoch=1)
+    result = loop.score_and_save(fitted(dataset, run), dataset, run, hparams(epochs=2), DETAILS)
+    assert untimed_metrics(run) == untimed_metrics(whole)
+    assert result.test_accuracy == whole.result.test_accuracy
+    assert 0 < result.seconds < 600
+    assert all(row["images_per_second"] > 0 for row in run.metrics_rows())
 
 
 def test_a_network_whose_operations_cannot_be_counted_is_scored(dataset, tmp_path):
