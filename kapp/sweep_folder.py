@@ -211,7 +211,12 @@ class Sweep:
                 Run(folder).delete_weights()
 
     def copy_results(self, folder: Path) -> "Sweep":
-        """Copy what a report needs to `folder`, without networks and local paths; return the copy."""
+        """Copy what a report needs to `folder`, without networks and local paths; return the copy.
+
+        Raises:
+            KappError: a file is damaged, or that of a trial is missing.
+        """
+        self._check_trials()
         if folder.resolve() == self.folder.resolve():
             return self
         for name in ("trials", "figures"):
@@ -228,6 +233,14 @@ class Sweep:
             if self.best_run.probe is not None:
                 self.best_run.probe.copy_results(Run(copy.best_folder).linear_probe)
         return copy
+
+    def _check_trials(self) -> None:
+        """Raise where a trial has a number or a run folder, but no file."""
+        trials = {trial.number for trial in self.trials()}
+        folders = {int(path.name) for path in (self.folder / "trials").glob("[0-9]*") if path.is_dir()}
+        for number in sorted({*range(max(trials, default=-1)), *folders} - trials):
+            path = self.folder / "trials" / f"{number:03d}.json"
+            raise KappError(f"{path} is missing. Run the sweep's command again: it runs that trial again.")
 
     @property
     def _config_file(self) -> Path:

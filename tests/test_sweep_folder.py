@@ -124,6 +124,18 @@ def test_a_result_without_its_settings_is_refused_by_reports_and_trained_again(t
         assert not sweep.is_best_finished(trial)
 
 
+@pytest.mark.parametrize("lost", [0, 1, 2])
+def test_a_report_misses_no_trial(tmp_path, lost):
+    with Sweep.open(tmp_path / "sweep", CONFIG) as sweep:
+        for number in range(3):
+            sweep.write_trial(Trial(number, {}, epochs=3, run=number))
+            sweep.run_folder(number).mkdir()
+        (sweep.folder / "trials" / f"{lost:03d}.json").unlink()
+        with pytest.raises(KappError, match=rf"00{lost}.json is missing\. Run the sweep's command again"):
+            sweep.copy_results(tmp_path / "report")
+        assert not (tmp_path / "report").exists()
+
+
 def test_the_copy_of_the_best_trials_run_has_its_own_folder_in_its_settings(tmp_path):
     with Sweep.open(tmp_path / "sweep", CONFIG) as sweep:
         source = Run.create(sweep.run_folder(4), example_records.config(out=str(sweep.run_folder(4))))
