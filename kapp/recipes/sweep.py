@@ -202,8 +202,8 @@ def main(config: Config, arguments: Sequence[str] = ()) -> None:
         values = ", ".join(each.name for each in plan.config.space)
         what = "already complete, skipping" if is_complete else f"of {values}"
         print(f"sweep: {plan.folder}, {what}", flush=True)
-        if is_complete and options.tuner != "hyperband":
-            sweep.delete_weights()  # of the last trial, where a process was killed before it did
+        if options.tuner != "hyperband":
+            sweep.delete_weights()  # of the latest trial, where a process was killed before it did
         if not is_complete or (options.score_best and not (best and sweep.is_best_finished(best))):
             with config.cluster.open(plan.folder) as cluster:
                 if not is_complete:
