@@ -16,6 +16,7 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 
 from kapp import records
@@ -35,6 +36,7 @@ from kapp.run_folder import START_AGAIN, Run, file_name, identity_settings
 ROOT = Path("sweeps")
 RUN_AGAIN = "Remove it: the trial is run again."
 BASELINES = ("baseline", "scratch_baseline")  # a recipe trains these with the best trial alone
+BEST_FILES = ("config.json", "result.json", "report.md")  # of best/, in the order in which they are written
 FOLDERS = ("trials", "best", "figures", "logs")
 FILES = ("best.json", "report.md", "sweep.json")  # sweep.json last: it marks the folder
 
@@ -122,17 +124,16 @@ class Sweep:
         """The finished run in best/, or None.
 
         Raises:
-            KappError: it has a result, but no settings.
+            KappError: a file is missing that is written before another one.
         """
-        if not is_file(self.best_folder / "config.json"):
-            if is_file(self.best_folder / "result.json"):
+        for earlier, later in pairwise(BEST_FILES):
+            if is_file(self.best_folder / later) and not is_file(self.best_folder / earlier):
                 raise KappError(
-                    f"{self.best_folder} is damaged (it has no config.json). "
+                    f"{self.best_folder} is damaged (it has no {earlier}). "
                     "Remove it, and run the sweep's command again."
                 )
-            return None
-        run = Run(self.best_folder)
-        return run if run.is_finished else None
+        run = Run(self.best_folder) if is_file(self.best_folder / "config.json") else None
+        return run if run and run.is_finished else None
 
     def figure(self, name: str) -> Path:
         return self.folder / "figures" / f"{name}.png"
@@ -178,10 +179,9 @@ class Sweep:
 
     def is_best_finished(self, trial: Trial) -> bool:
         """Whether best/ is the finished run of `trial`, not of an earlier best trial, and has its report."""
-        if not is_file(self.best_folder / "config.json"):
+        if not all(is_file(self.best_folder / name) for name in BEST_FILES):
             return False
-        run = self.best_run
-        return run is not None and is_file(run.report_file) and _is_run_of(run, trial)
+        return self.best_run is not None and _is_run_of(self.best_run, trial)
 
     def copy_to_best(self, trial: Trial, with_run: bool) -> None:
         """Prepare best/ for the run of the best trial.
@@ -214,9 +214,13 @@ class Sweep:
         """Copy what a report needs to `folder`, without networks and local paths; return the copy.
 
         Raises:
-            KappError: a file is damaged, or that of a trial is missing.
+            KappError: a file is damaged, or that of a trial or the settings of the best are missing.
         """
         self._check_trials()
+        if is_file(self.best_folder / "config.json") and not is_file(self.best_file):
+            raise KappError(
+                f"{self.best_file} is missing. Run the sweep's command again: it writes it again."
+            )
         if folder.resolve() == self.folder.resolve():
             return self
         for name in ("trials", "figures"):

@@ -115,13 +115,23 @@ def test_the_best_run_without_a_report_is_not_finished(tmp_path):
         assert sweep.is_best_finished(trial)
 
 
-def test_a_result_without_its_settings_is_refused_by_reports_and_trained_again(tmp_path):
+@pytest.mark.parametrize("lost", ["config.json", "result.json"])
+def test_a_best_run_that_lost_a_file_is_refused_by_reports_and_trained_again(tmp_path, lost):
     with Sweep.open(tmp_path / "sweep", CONFIG) as sweep:
         trial = best_of(sweep)
-        (sweep.best_folder / "config.json").unlink()
-        with pytest.raises(KappError, match=r"best is damaged \(it has no config.json\)\. Remove it, and"):
+        sweep.best_run.report_file.write_text("a report")
+        sweep.write_best(trial.config)
+        (sweep.best_folder / lost).unlink()
+        with pytest.raises(KappError, match=rf"best is damaged \(it has no {lost}\)\. Remove it, and run"):
             sweep.copy_results(tmp_path / "report")
         assert not sweep.is_best_finished(trial)
+
+
+def test_a_report_without_the_settings_of_the_best_trial_is_refused(tmp_path):
+    with Sweep.open(tmp_path / "sweep", CONFIG) as sweep:
+        best_of(sweep)
+        with pytest.raises(KappError, match=r"best.json is missing\. Run the sweep's command again"):
+            sweep.copy_results(tmp_path / "report")
 
 
 @pytest.mark.parametrize("lost", [0, 1, 2])
