@@ -217,6 +217,7 @@ class Sweep:
             KappError: a file is damaged, or that of a trial or the settings of the best are missing.
         """
         self._check_trials()
+        best_run = self.best_run
         if is_file(self.best_folder / "config.json") and not is_file(self.best_file):
             raise KappError(
                 f"{self.best_file} is missing. Run the sweep's command again: it writes it again."
@@ -232,16 +233,18 @@ class Sweep:
         if is_file(self.best_file):
             best = records.read(dict[str, Setting], self.best_file, "Run the sweep's command again.")
             copy.write_best(identity_settings(best))
-        if self.best_run is not None:
-            self.best_run.copy_results(copy.best_folder)
-            if self.best_run.probe is not None:
-                self.best_run.probe.copy_results(Run(copy.best_folder).linear_probe)
+        if best_run is not None:
+            best_run.copy_results(copy.best_folder)
+            if best_run.probe is not None:
+                best_run.probe.copy_results(Run(copy.best_folder).linear_probe)
         return copy
 
     def _check_trials(self) -> None:
         """Raise where a trial has a number or a run folder, but no file."""
+        # Before the files: a trial that begins meanwhile has a file before it has a folder.
+        paths = [path for path in (self.folder / "trials").glob("[0-9]*") if path.is_dir()]
+        folders = {int(path.name) for path in paths if path.name.isdecimal()}
         trials = {trial.number for trial in self.trials()}
-        folders = {int(path.name) for path in (self.folder / "trials").glob("[0-9]*") if path.is_dir()}
         for number in sorted({*range(max(trials, default=-1)), *folders} - trials):
             path = self.folder / "trials" / f"{number:03d}.json"
             raise KappError(f"{path} is missing. Run the sweep's command again: it runs that trial again.")

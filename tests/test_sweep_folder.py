@@ -140,6 +140,7 @@ def test_a_report_misses_no_trial(tmp_path, lost):
         for number in range(3):
             sweep.write_trial(Trial(number, {}, epochs=3, run=number))
             sweep.run_folder(number).mkdir()
+        (sweep.folder / "trials" / "004-old").mkdir()  # the user's
         (sweep.folder / "trials" / f"{lost:03d}.json").unlink()
         with pytest.raises(KappError, match=rf"00{lost}.json is missing\. Run the sweep's command again"):
             sweep.copy_results(tmp_path / "report")
