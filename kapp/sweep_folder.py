@@ -202,7 +202,7 @@ class Sweep:
                 records.write(dataclasses.replace(config, settings=settings), partial / "config.json")
 
     def delete_weights(self) -> None:
-        """Delete the networks of the trials that have ended, but that of the best."""
+        """Delete the networks of the trials that have ended, except that of the best."""
         trials = self.trials()
         best = best_trial(trials)
         for trial in trials:
@@ -214,7 +214,7 @@ class Sweep:
         """Copy what a report needs to `folder`, without networks and local paths; return the copy.
 
         Raises:
-            KappError: a file is damaged, or that of a trial or the settings of the best are missing.
+            KappError: a file is damaged, or the file of a trial or of the best settings is missing.
         """
         self._check_trials()
         best_run = self.best_run

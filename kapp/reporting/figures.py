@@ -78,7 +78,10 @@ def over_epochs(
     axes = figure.subplots()
     for (name, seeds), color in zip(parts, (GRAY, ORANGE, *COLORS)):
         accuracies = pd.concat([each.set_index("epoch")["val_accuracy"] for each in seeds], axis=1)
-        axes.plot(accuracies.mean(axis=1), color=color, label=name.replace("$", r"\$"))  # no formula
+        marker = "o" if len(accuracies) == 1 else ""
+        axes.plot(
+            accuracies.mean(axis=1), marker=marker, color=color, label=name.replace("$", r"\$")
+        )  # no formula
         axes.fill_between(
             accuracies.index, accuracies.min(axis=1), accuracies.max(axis=1), color=color, alpha=0.3
         )

@@ -201,7 +201,7 @@ def _bars(frame: pd.DataFrame, folder: Path) -> Iterator[Block]:
 
 def _curves(matched: Sequence[Match], runs: Sequence[Run], folder: Path) -> Iterator[Block]:
     """The curves of the first seed of each distillation, next to those on labels, and of each transfer; with
-    several seeds, the accuracy of all. Of trainings that differ in other settings one is drawn, a longest."""
+    several seeds, the accuracy of all. Of trainings that differ in other settings the longest is drawn."""
     drawn = set()
     for match in sorted(matched, key=lambda each: -each.row["epochs"]):
         row, (experiment, baseline) = match.row, match.pair
