@@ -143,14 +143,15 @@ class Sweep:
         return self.folder / "trials" / f"{number:03d}"
 
     def is_complete(self, count: int | None) -> bool:
-        """Whether `count` trials have ended and best.json is written.
+        """Whether `count` trials have ended, no file of a trial is lost, and best.json is written.
 
         Args:
             count: None: the tuner decides, so the result is False.
         """
         trials = self.trials()
         has_ended = bool(trials) and all(trial.end_order is not None for trial in trials)
-        return has_ended and is_file(self.best_file) and count is not None and len(trials) >= count
+        has_all = has_ended and trials[-1].number == len(trials) - 1
+        return has_all and is_file(self.best_file) and count is not None and len(trials) >= count
 
     def trials(self) -> list[Trial]:
         """Every trial so far, by number.

@@ -147,6 +147,16 @@ def test_a_report_misses_no_trial(tmp_path, lost):
         assert not (tmp_path / "report").exists()
 
 
+def test_a_sweep_that_lost_a_trial_is_not_complete_with_fewer_trials(tmp_path):
+    with Sweep.open(tmp_path / "sweep", CONFIG) as sweep:
+        for number in range(3):
+            sweep.write_trial(Trial(number, {}, epochs=3, run=number, status="failed", end_order=number))
+        sweep.write_best({})
+        assert sweep.is_complete(2)
+        (sweep.folder / "trials" / "001.json").unlink()
+        assert not sweep.is_complete(2)  # the same command runs trial 1 again
+
+
 def test_the_copy_of_the_best_trials_run_has_its_own_folder_in_its_settings(tmp_path):
     with Sweep.open(tmp_path / "sweep", CONFIG) as sweep:
         source = Run.create(sweep.run_folder(4), example_records.config(out=str(sweep.run_folder(4))))

@@ -45,10 +45,11 @@ def runs(sweep: Sweep) -> list[Run]:
     return [Run(sweep.run_folder(trial.run)) for trial in sweep.trials()]
 
 
-def wait_for(path: Path) -> None:
+def wait_for(path: Path, ending: bytes = b"") -> None:
+    """Wait until `path` is a file that ends with `ending`."""
     end = time.monotonic() + 200
-    while not path.is_file():
-        assert time.monotonic() < end, f"{path} is missing"
+    while not (path.is_file() and path.read_bytes().endswith(ending)):
+        assert time.monotonic() < end, f"{path} is missing, or has no {ending!r} at its end"
         time.sleep(0.02)
 
 
@@ -282,10 +283,8 @@ def test_workers_of_a_cluster_give_the_same_scores(swept, tiny_npz, tmp_path):
 
         start(*dask, "scheduler", *at, *tls, "--scheduler-file", "scheduler.json")
         file = tmp_path / "scheduler.json"
-        wait_for(file)
-        while not (text := file.read_text()).endswith("}"):  # it isn't written in one step
-            time.sleep(0.02)
-        address = json.loads(text)["address"]
+        wait_for(file, b"}")  # it isn't written in one step
+        address = json.loads(file.read_text())["address"]
         for name in ("gpu1", "gpu2"):
             start(*dask, "worker", address, "--name", name, *worker, *tls)
         (tmp_path / "work").mkdir()

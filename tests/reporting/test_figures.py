@@ -72,6 +72,30 @@ def test_accuracies_over_epochs_are_the_mean_and_the_range_of_the_seeds(make_run
     assert axes.get_ylabel() == "validation accuracy"
 
 
+def test_accuracies_by_epochs_are_a_line_per_supervision_with_the_intervals_of_its_rows(tmp_path, drawn):
+    labels = {"model": "linear_3", "series": "labels", "n": 1}
+    distilled = {"model": "linear_3", "series": "teacher_1, kl", "n": 3}
+    table = pd.DataFrame(
+        [
+            {**distilled, "epochs": 300, "test_accuracy": 0.69, "low": 0.68, "high": 0.71},
+            {**distilled, "epochs": 30, "test_accuracy": 0.62, "low": 0.61, "high": 0.63},
+            {**labels, "epochs": 30, "test_accuracy": 0.61, "low": 0.6, "high": 0.615},
+            {**labels, "epochs": 300, "test_accuracy": 0.66, "low": 0.65, "high": 0.67},
+            {**labels, "model": "conv_1", "epochs": 30, "test_accuracy": 0.7, "low": 0.69, "high": 0.71},
+        ]
+    )
+    figures.by_epochs(table, tmp_path / "epochs.png", "cifar10")
+    assert_figure(tmp_path / "epochs.png", (1000, 400))
+    linear, conv = drawn[0].axes
+    assert [linear.get_title(), conv.get_title()] == ["linear_3", "conv_1"]
+    line, _, (bars,) = linear.containers[1]  # labels come first
+    assert (list(line.get_xdata()), list(line.get_ydata())) == ([30, 300], [0.62, 0.69])
+    np.testing.assert_allclose([each[:, 1] for each in bars.get_segments()], [[0.61, 0.63], [0.68, 0.71]])
+    assert list(conv.containers[0][0].get_ydata()) == [0.7]
+    assert [each.get_text() for each in drawn[0].legends[0].texts] == ["labels", "from teacher_1, kl"]
+    assert [each.get_text() for each in linear.get_xticklabels()] == ["30", "300"]
+
+
 def test_bars_print_each_accuracy_in_the_papers_order(make_run, tmp_path, drawn):
     frame = tables.rows(
         run.folder
