@@ -4,6 +4,7 @@
 # make torture        kills, damaged files, random flags, full disks: BACKEND=jax MINUTES=10 SEED=0 (ten minutes)
 # make check          linters and types
 # make bench          kapp compared with its peers: reports/performance (25 minutes on two idle cores)
+#                     BENCHFLAGS=time_to_accuracy_linear_3: minutes to an accuracy (an hour; _teacher: two)
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -34,7 +35,7 @@ check: .venv/installed
 # The peers need the other backends.
 bench: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,jax,torch]'
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks $(BENCHFLAGS)
 
 # The pinned dependencies; `make EXTRAS=dev,jax,torch ...` adds the other backends.
 EXTRAS ?= dev

@@ -1,6 +1,6 @@
 """Measure kapp and its peers, and write reports/performance.
 
-    python -m benchmarks                     all, about 25 minutes on two idle cores
+    python -m benchmarks                     all but the times to an accuracy, 25 minutes on two idle cores
     python -m benchmarks linear_3 memory     these benchmarks; their new rows replace the old ones
     python -m benchmarks --page              only write the page from rows.csv
 
@@ -23,7 +23,7 @@ def main() -> int:
         description=f"{__doc__}\nnames: {', '.join(suite.BY_NAME)}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("names", nargs="*", metavar="NAME", help="what to measure (default: all)")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="what to measure")
     parser.add_argument("--repetitions", type=int, default=5, help="after the warm-up (default: 5)")
     parser.add_argument("--out", type=Path, default=Path("reports/performance"), metavar="FOLDER")
     parser.add_argument("--page", action="store_true", help="measure nothing")
@@ -34,9 +34,8 @@ def main() -> int:
         for name in arguments.names:
             if name not in suite.BY_NAME:
                 raise unknown("benchmark", name, suite.BY_NAME)
-        selected = (
-            [] if arguments.page else [suite.BY_NAME[name] for name in arguments.names or suite.BY_NAME]
-        )
+        named = [suite.BY_NAME[name] for name in arguments.names]
+        selected = [] if arguments.page else named or list(suite.SHORT)
         failed = measure(selected, arguments.repetitions, arguments.out / "rows.csv")
         from benchmarks import page  # only now: its libraries take memory
 

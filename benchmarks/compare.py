@@ -1,5 +1,6 @@
 """Runs contenders, which repeat their workloads in turn, and commands, which end on their own."""
 
+import csv
 import json
 import os
 import resource
@@ -12,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 from benchmarks.results import Contender, Costs, Repetition
@@ -19,6 +21,7 @@ from kapp.errors import KappError
 
 EXIT_SECONDS = 10  # a contender's time to exit after its last repetition
 ERROR_LINES = 15  # quoted of a failed process
+POLL_SECONDS = 0.1  # between two looks at a file
 Report = Callable[[str], object]
 
 
@@ -106,6 +109,41 @@ def run(command: str, status: int = 0) -> tuple[Repetition, str]:
         raise _failure(command, process.returncode, process.stderr)
     cpu_seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return Repetition(seconds, cpu_seconds), process.stdout
+
+
+def follow(command: str, path: Path) -> Iterator[tuple[float, dict[str, str]]]:
+    """Run a command to its end, and yield each row of its CSV file `path` when it is written.
+
+    Returns:
+        The seconds since the start of the process, and the row.
+
+    Raises:
+        KappError: the command failed.
+    """
+    words, environment = parse(command)
+    with tempfile.TemporaryFile("w+") as stderr:
+        started, yielded = time.perf_counter(), 0
+        child = subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL, stderr=stderr)
+        try:
+            has_ended = False
+            while not has_ended:
+                time.sleep(POLL_SECONDS)
+                has_ended = child.poll() is not None  # before the file: its last row is read, too
+                seconds = time.perf_counter() - started
+                rows = _complete_rows(path)
+                yield from ((seconds, row) for row in rows[yielded:])
+                yielded = len(rows)
+        finally:
+            child.kill()
+            child.wait()
+        if child.returncode:
+            stderr.seek(0)
+            raise _failure(command, child.returncode, stderr.read())
+
+
+def _complete_rows(path: Path) -> list[dict[str, str]]:
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.is_file() else []
+    return list(csv.DictReader(line for line in lines if line.endswith("\n")))
 
 
 def parse(command: str) -> tuple[list[str], dict[str, str]]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator, PercentFormatter
 
 from kapp.reporting.figures import BLUE, COLORS, GRAY, ORANGE, save
 
@@ -32,6 +32,31 @@ def speedups(bars: Sequence[tuple[str, np.ndarray, float]], path: Path) -> None:
     axes.set_xlabel("speedup (black: target; blue: reached)")
     axes.spines[["top", "right"]].set_visible(False)
     save(figure, path)
+
+
+def times_to_accuracy(
+    curves: Sequence[tuple[str, str, Sequence[tuple[float, float]]]],
+    targets: Sequence[float],
+    title: str,
+    path: Path,
+) -> None:
+    """Draw the best validation accuracy so far by the minutes since the start: of each training, the name of
+    its group, its command, and its points."""
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    axes = figure.subplots()
+    for color, (group, command, points) in zip(COLORS, curves):
+        minutes, accuracies = zip(*points)
+        epochs = command.partition("--epochs ")[2].split()[0]
+        axes.plot(
+            minutes, accuracies, color=color, marker="o", markersize=3, label=f"{group}, {epochs} epochs"
+        )
+    for target in targets:
+        axes.axhline(target, color=GRAY, lw=0.8, zorder=0)
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    axes.set(xlabel="minutes since the start", ylabel="best validation accuracy", xlim=(0, None))
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, loc="lower right")
+    save(figure, path, title)
 
 
 def scaling(

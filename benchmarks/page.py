@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks import figures
-from benchmarks.suite import COMMANDS, COMPARISONS, SCALINGS
+from benchmarks.suite import COMMANDS, COMPARISONS, SCALINGS, TIMES_TO_ACCURACY
 from kapp.errors import KappError
 from kapp.fileio import make_folder, write_text
 from kapp.reporting.markdown import Block, Figure, Heading, Markdown, Paragraph, Table, to_markdown
@@ -54,6 +54,7 @@ def write(folder: Path) -> Path:
         *_targets(measured, folder),
         *_commands(measured),
         *_memory([each for each in measured if each.benchmark == "memory"]),
+        *_times_to_accuracy(measured, folder),
         *_scaling(measured, folder),
         *_contenders(measured),
         *_workloads(rows.command),
@@ -143,6 +144,34 @@ def _commands(measured: Sequence[Measured]) -> list[Block]:
     text = "Each time a new process, from its start to its end."
     table = _table(("command", "seconds", "target", "reached"), rows)
     return [Heading("Commands"), Paragraph(text), table] if rows else []
+
+
+def _times_to_accuracy(measured: Sequence[Measured], folder: Path) -> list[Block]:
+    blocks: list[Block] = []
+    for each in TIMES_TO_ACCURACY:
+        rows, curves = [], []
+        for contender in each.contenders:
+            found = [m for m in measured if m.command == contender.command]
+            if not found:
+                continue
+            points = [(m.seconds[0] / 60, float(m.x)) for m in found]
+            minutes = [
+                next((f"{at:.1f}" for at, best in points if best >= target), "not reached")
+                for target in each.targets
+            ]
+            rows.append([contender.group, found[0].name, *minutes, f"{points[-1][1]:.1%}"])
+            curves.append((contender.group, contender.command, points))
+        if rows:
+            path, title = folder / "figures" / f"{each.name}.png", f"Validation accuracy ({each.title})"
+            figures.times_to_accuracy(curves, each.targets, title, path)
+            columns = ("", "command", *(f"minutes to {target:.0%}" for target in each.targets), "best")
+            figure = Figure(f"figures/{path.name}", f"{title}, by the minutes since the start")
+            blocks += [Heading(each.title, 3), figure, _table(columns, rows)]
+    text = (
+        "Each training once, in a new process. The minutes are from its start to the end of the first epoch "
+        "after which the validation images of CIFAR-10 (JPEG copy) have the accuracy."
+    )
+    return [Heading("Time to accuracy"), Paragraph(text), *blocks] if blocks else []
 
 
 def _memory(measured: Sequence[Measured]) -> list[Block]:

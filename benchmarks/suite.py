@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.compare import Report, compare, run
+from benchmarks.compare import Report, compare, follow, run
 from benchmarks.results import Contender, Costs, Repetition
 from benchmarks.workloads import BATCH_SIZE, CLASSES, random_images
 
@@ -69,6 +69,31 @@ class Commands:
                 for contender, measured in costs.items():
                     measured.append(run(f"KAPP_DATA_DIR={folder} {contender.command}", self.status)[0])
                     report(f"{measured[-1].seconds:.1f} s: {contender.command}")
+        return costs
+
+
+@dataclass(frozen=True)
+class TimeToAccuracy:
+    """Trainings of a network, each once, and the minutes until the validation images have an accuracy. Their
+    commands take `--out FOLDER` and write its metrics.csv, which has a row per epoch."""
+
+    name: str
+    title: str
+    contenders: Sequence[Contender]
+    targets: Sequence[float]
+
+    def measure(self, repetitions: int, report: Report) -> Costs:
+        costs: Costs = {}
+        for contender in self.contenders:
+            best = 0.0
+            with tempfile.TemporaryDirectory() as folder:
+                out = Path(folder) / "run"
+                for seconds, row in follow(f"{contender.command} --out {out}", out / "metrics.csv"):
+                    accuracy = float(row["val_accuracy"])
+                    report(f"{accuracy:.1%} after {seconds / 60:.1f} minutes: {contender.command}")
+                    if accuracy > best:
+                        best = accuracy
+                        costs[contender._replace(x=f"{best:.4f}")] = [Repetition(seconds)]
         return costs
 
 
@@ -252,6 +277,33 @@ SCALINGS = (
         + curve("teacher runs in each step", f"{STUDENTS} live", {1: 5, 2: 5, 4: 5}),
     ),
 )
-Benchmark = Comparison | Commands | Memory | Scaling
-ALL: tuple[Benchmark, ...] = (*COMPARISONS, *COMMANDS, Memory(), *SCALINGS)
+PLAIN_TRAINING = "plain Keras"
+
+
+def time_to_accuracy(
+    title: str, network: str, epochs: int, recipes: Sequence[str], targets: Sequence[float]
+) -> TimeToAccuracy:
+    """Trainings on CIFAR-10: `network` by Keras for `epochs`, and the recipe `train` with the flags of each
+    of `recipes`."""
+    train = "KERAS_BACKEND=tensorflow python -m kapp.recipes.train --dataset cifar10"
+    keras = on("tensorflow", f"keras train {network} --epochs {epochs}")
+    contenders = [Contender("kapp", f"{train} {flags}") for flags in recipes]
+    contenders += [Contender(PLAIN_TRAINING, keras)]
+    return TimeToAccuracy(f"time_to_accuracy_{title}", title, contenders, targets)
+
+
+SHORT_SCHEDULE = "--batch-size 128 --schedule cosine --warmup-epochs 1"
+TIMES_TO_ACCURACY = (
+    time_to_accuracy(
+        "linear_3",
+        "linear_3",
+        60,
+        [f"--model linear_3 {SHORT_SCHEDULE} --epochs {epochs}" for epochs in (25, 100)],
+        (0.60, 0.65),
+    ),
+    time_to_accuracy("teacher", "teacher_1", 30, ["--model airbench --epochs 16"], (0.85, 0.90, 0.93)),
+)
+Benchmark = Comparison | Commands | TimeToAccuracy | Memory | Scaling
+SHORT: tuple[Benchmark, ...] = (*COMPARISONS, *COMMANDS, Memory(), *SCALINGS)
+ALL = (*SHORT, *TIMES_TO_ACCURACY)
 BY_NAME = {benchmark.name: benchmark for benchmark in ALL}

@@ -1,6 +1,7 @@
 """Keras's own training and distillation. The networks are kapp's, in Keras's own layers."""
 
 import time
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -8,6 +9,7 @@ from tyro.conf import Positional
 
 from benchmarks.workloads import BATCH_SIZE, Precision, main, random_images, serve
 from kapp import models
+from kapp.recipes import train as train_recipe
 
 
 def fit(
@@ -41,6 +43,41 @@ def distill(
     serve_fit(distiller, batch_size, steps)
 
 
+def train(
+    network: Positional[str],
+    out: Path,
+    epochs: int = 30,
+    dataset: str = "cifar10",
+    batch_size: int = BATCH_SIZE,
+) -> None:
+    """Training on a data set as Keras's guides write it: layers that flip and move the images and that
+    standardize them, Adam at its default rate, float32, `model.fit` on arrays. The images for training and
+    validation are those of kapp. `CSVLogger` writes metrics.csv into the folder `out`."""
+    settings = train_recipe.Config(network, dataset=dataset).resolved()
+    images = settings.data.load(dataset, batch_size)
+    normalization = keras.layers.Normalization()
+    normalization.adapt(images.train.images)
+    model = keras.Sequential(
+        [
+            keras.layers.RandomFlip("horizontal"),
+            keras.layers.RandomTranslation(0.125, 0.125, fill_mode="constant"),
+            normalization,
+            in_keras_layers(settings.network.build(network, images, seed=0)),
+        ]
+    )
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
+    out.mkdir()
+    model.fit(
+        images.train.images,
+        images.train.labels,
+        batch_size=batch_size,
+        epochs=epochs,
+        validation_data=(images.validation.images, images.validation.labels),
+        verbose=0,
+        callbacks=[keras.callbacks.CSVLogger(out / "metrics.csv")],
+    )
+
+
 def serve_fit(model: keras.Model, batch_size: int, steps: int) -> None:
     images, labels = random_images(steps * batch_size)
 
@@ -65,4 +102,4 @@ def in_keras_layers(network: keras.Model) -> keras.Model:
 
 
 if __name__ == "__main__":
-    main(fit, distill)
+    main(fit, distill, train)

@@ -40,6 +40,22 @@ def contender(tmp_path):
     return create
 
 
+def test_rows_of_a_command_are_timed_when_they_are_written(tmp_path):
+    path = tmp_path / "metrics.csv"
+    script = (
+        "import sys, time; file = open(sys.argv[1], 'w'); file.write('epoch,val_accuracy\\n0,0.5\\n1,0.'); "
+        "file.flush(); time.sleep(1); file.write('75\\n'); file.close(); sys.exit(int(sys.argv[2]))"
+    )
+    rows = list(compare.follow(f'python -c "{script}" {path} 0', path))
+    assert [row for _, row in rows] == [
+        {"epoch": "0", "val_accuracy": "0.5"},
+        {"epoch": "1", "val_accuracy": "0.75"},
+    ]
+    assert rows[1][0] - rows[0][0] > 0.5  # it was complete after a second
+    with pytest.raises(KappError, match="status 3"):
+        list(compare.follow(f'python -c "{script}" {path} 3', path))
+
+
 def test_contenders_repeat_in_turn(contender, tmp_path):
     lines, contenders = [], [contender("A"), contender("B"), contender("C")]
     costs = compare.compare(contenders, repetitions=4, report=lines.append)

@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks import page, results
 from benchmarks.results import Contender, Repetition
-from benchmarks.suite import COMPARISONS
+from benchmarks.suite import COMPARISONS, TIMES_TO_ACCURACY
 from kapp.errors import KappError
 
 COMPARISON = next(each for each in COMPARISONS if each.name == "linear_3")
@@ -85,6 +85,26 @@ def test_every_number_is_computed_from_the_rows(folder):
 def without_names(line):
     """`line` without commands and names, whose numbers aren't measured."""
     return re.sub(r"`[^`]*`|linear_3|bfloat16|CIFAR-10", "", line)
+
+
+def test_minutes_to_an_accuracy_are_those_of_the_first_epoch_that_has_it(tmp_path):
+    times = next(each for each in TIMES_TO_ACCURACY if each.name == "time_to_accuracy_linear_3")
+    kapp, *_, keras = times.contenders
+    curves = {kapp: {"0.4100": 66, "0.6000": 378, "0.6630": 1266}, keras: {"0.3300": 120, "0.6049": 1020}}
+    costs = {
+        contender._replace(x=x): [Repetition(seconds)]
+        for contender, points in curves.items()
+        for x, seconds in points.items()
+    }
+    results.replace(tmp_path / "rows.csv", times.name, costs, CONDITIONS)
+    text = page.write(tmp_path).read_text()
+    cells = [
+        [cell.strip() for cell in line.split("|")[3:-1]]
+        for line in table_rows(text)[:4]
+        if "linear_3" in line
+    ]
+    assert cells == [["6.3", "21.1", "66.3%"], ["17.0", "not reached", "60.5%"]]
+    assert (tmp_path / "figures" / f"{times.name}.png").is_file()
 
 
 def test_new_rows_change_the_page(folder):

@@ -14,7 +14,8 @@ from benchmarks.suite import Commands, Memory
 from kapp.errors import KappError
 
 ROOT = Path(__file__).parents[2]
-CONTENDERS = [each for benchmark in (*suite.COMPARISONS, *suite.SCALINGS) for each in benchmark.contenders]
+COMPARED = (*suite.COMPARISONS, *suite.SCALINGS, *suite.TIMES_TO_ACCURACY)
+CONTENDERS = [each for benchmark in COMPARED for each in benchmark.contenders]
 
 
 def test_names_are_unique():
@@ -23,7 +24,10 @@ def test_names_are_unique():
 
 
 @pytest.mark.parametrize(
-    "command", sorted({each.command.split(" -m ")[1].split(" --")[0] for each in CONTENDERS})
+    "command",
+    sorted(
+        {each.command.split(" -m ")[1].split(" --")[0] for each in CONTENDERS if "workloads" in each.command}
+    ),
 )
 def test_every_contender_runs_a_function_of_a_workload_module(command):
     module, function, *_ = command.split()
@@ -40,7 +44,7 @@ def test_commands_begin_with_a_known_backend():
 
 
 def test_no_contender_is_twice_in_a_benchmark():
-    for benchmark in (*suite.COMPARISONS, *suite.SCALINGS):
+    for benchmark in COMPARED:
         assert len({each.command for each in benchmark.contenders}) == len(benchmark.contenders)
 
 
@@ -85,6 +89,41 @@ def test_help_imports_neither_keras_nor_a_backend():
     process = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
     assert process.returncode == 0
     assert not any(f"| {name}\n" in process.stderr for name in ("keras", "tensorflow", "torch", "pandas"))
+
+
+def test_times_to_accuracy_are_those_of_each_new_best(tmp_path):
+    script = (
+        "import os, sys, time; folder = sys.argv[2]; os.mkdir(folder); "
+        "file = open(folder + '/metrics.csv', 'w', buffering=1); print('val_accuracy', file=file)\n"
+        "for each in (0.25, 0.5, 0.375, 0.625): print(each, file=file); time.sleep(0.3)"
+    )
+    training, lines = (
+        suite.TimeToAccuracy("fast", "net", [Contender("kapp", f'python -c "{script}"')], [0.5]),
+        [],
+    )
+    costs = training.measure(5, lines.append)
+    assert [(each.group, each.x) for each in costs] == [
+        ("kapp", "0.2500"),
+        ("kapp", "0.5000"),
+        ("kapp", "0.6250"),
+    ]
+    first, second, last = (cost.seconds for (cost,) in costs.values())
+    assert second - first > 0.15
+    assert last - second > 0.3  # two epochs
+    assert len(lines) == 4
+    assert "37.5% after 0.0 minutes" in lines[2]
+
+
+@pytest.mark.slow  # two trainings
+def test_the_recipe_and_plain_keras_write_the_rows_that_are_followed(tiny_npz):
+    for words in (
+        "benchmarks.workloads.keras train 8fc-10fc --epochs 2 --batch-size 20 --dataset",
+        "kapp.recipes.train --model 8fc-10fc --epochs 2 --batch-size 20 --dataset",
+    ):
+        contender = Contender("kapp", f"python -m {words} npz:{tiny_npz}")
+        lines = []
+        assert suite.TimeToAccuracy("tiny", "net", [contender], [0.5]).measure(1, lines.append)
+        assert len(lines) == 2
 
 
 @pytest.mark.slow  # six processes with Keras
