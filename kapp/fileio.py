@@ -118,6 +118,14 @@ def folder_lock(folder: Path, waiting: str, subfolders: Sequence[str] = ()) -> I
         lock.release()
 
 
+def link_or_copy(path: Path, new: Path) -> None:
+    """Make the file `new` with the content of `path`: a hard link, which takes no room, where one can be."""
+    try:
+        os.link(path, new)
+    except OSError:
+        shutil.copyfile(path, new)
+
+
 def checksum(path: Path) -> str:
     """The SHA-256 of a file, in hexadecimal."""
     with open(path, "rb") as file:

@@ -4,7 +4,8 @@ config.json        the recipe's name and its settings, complete enough to run ag
 environment.json   versions, backend, device, threads, git commit, data checksum
 metrics.csv        one row per epoch, or per validation
 model.keras        the network alone, at its best validation accuracy
-checkpoints/       what an exact resume needs: latest.npz, and previous.npz in case that is damaged
+checkpoints/       what an exact resume needs: latest.npz, and previous.npz in case that is damaged;
+                   previous.keras, the model.keras before, in case a kill came before its checkpoint
 confusion.csv      test images counted by true class (rows) and predicted class (columns)
 predictions.npz    logits of the test and validation images
 result.json        the row that reports read, and the checksums of the files above; its presence means
@@ -35,6 +36,7 @@ from kapp.fileio import (
     checksum,
     folder_lock,
     is_file,
+    link_or_copy,
     list_folder,
     make_folder,
     read_arrays,
@@ -268,6 +270,11 @@ class Run:
         return self.folder / "model.keras"
 
     @property
+    def previous_model_file(self) -> Path:
+        """The model.keras before."""
+        return self.folder / "checkpoints" / "previous.keras"
+
+    @property
     def checkpoint_files(self) -> list[Path]:
         """The checkpoint, and the one before; each may be missing."""
         return [self.folder / "checkpoints" / f"{name}.npz" for name in ("latest", "previous")]
@@ -442,6 +449,19 @@ class Run:
         with atomic_file(self.predictions_file) as partial:
             np.savez_compressed(partial, **predictions._asdict())
 
+    def keep_model(self) -> None:
+        """Keep model.keras as checkpoints/previous.keras, before it is replaced."""
+        if is_file(self.model_file):
+            with atomic_file(self.previous_model_file) as partial:
+                link_or_copy(self.model_file, partial)
+
+    def restore_model(self, sha256: str) -> None:
+        """Put the model.keras with this checksum back, where a kill left the one after it."""
+        kept = self.previous_model_file
+        is_lost = not is_file(self.model_file) or checksum(self.model_file) != sha256
+        if is_lost and is_file(kept) and checksum(kept) == sha256:
+            kept.replace(self.model_file)
+
     def write_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Write `checkpoint`; the latest one becomes the previous one."""
         import numpy as np  # here, because `--help` need not wait for it
@@ -496,7 +516,7 @@ class Run:
             return
 
     def delete_checkpoints(self) -> None:
-        for path in self.checkpoint_files:
+        for path in (*self.checkpoint_files, self.previous_model_file):
             path.unlink(missing_ok=True)
 
     def copy_results(self, folder: Path) -> None:
@@ -566,6 +586,7 @@ def _delete_files(folder: Path) -> None:
     for path in (
         *(folder / name for name in FILES),
         *(folder / "checkpoints").glob("*.npz"),
+        *(folder / "checkpoints").glob("*.keras"),
         *(folder / "figures").glob("*.png"),
     ):
         path.unlink(missing_ok=True)

@@ -21,8 +21,8 @@ class ResumeCheckpoint(keras.callbacks.Callback):
     """Saves two files after each epoch. The checkpoint has the whole state: the network with its
     random-number states, which `.weights.h5` omits, and the optimizer; the metrics so far, and the checksum
     of `model.keras`. That file has the network alone, and is written where its validation accuracy is the
-    best so far. The checkpoint before is kept, too. Within a long epoch a checkpoint is saved every few
-    minutes.
+    best so far. The checkpoint and the network before are kept, too. Within a long epoch a checkpoint is
+    saved every few minutes.
 
     Args:
         run: the run folder.
@@ -75,6 +75,8 @@ class ResumeCheckpoint(keras.callbacks.Callback):
                     print(f"{reason}Resuming after epoch {epochs}, from {path.name}.", flush=True)
                     self._run.checkpoint_files[0].unlink()
                 self._restore_metrics(checkpoint.metrics)
+                if checkpoint.model_sha256:
+                    self._run.restore_model(checkpoint.model_sha256)
             self._rows, self._model_sha256 = list(checkpoint.metrics), checkpoint.model_sha256
             self._restored = checkpoint.variables
             if checkpoint.begun is not None:
@@ -114,6 +116,7 @@ class ResumeCheckpoint(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         best = max((row["val_accuracy"] for row in self._rows), default=-1.0)
         if logs["val_accuracy"] > best or not self._selects:
+            self._run.keep_model()
             with atomic_file(self._run.model_file) as partial:
                 self.model.scored_network.save(partial)
             self._model_sha256 = checksum(self._run.model_file)

@@ -105,7 +105,8 @@ class Dataset:
         digest = hashlib.sha256()
         for array in (self.images, self.labels):
             digest.update(np.ascontiguousarray(array).data)
-        if self.has_own_validation:
+        # Other names have one division into training and test images.
+        if self.has_own_validation or self.name.startswith(("npz:", "folder:")):
             digest.update(f"{len(self.train_order)} training, {len(self.test)} test images".encode())
         return digest.hexdigest()
 

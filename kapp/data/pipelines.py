@@ -18,6 +18,7 @@ import numpy as np
 
 from kapp.data import sampling
 from kapp.data.sampling import Augmentation
+from kapp.errors import ConfigError
 
 Batch = dict[str, np.ndarray]
 
@@ -68,8 +69,13 @@ def train_batches(
 
     Returns:
         A `tf.data.Dataset` on TensorFlow, else a `keras.utils.PyDataset`.
+
+    Raises:
+        ConfigError: `batch_size` is above n.
     """
     steps = len(samples) // batch_size
+    if not steps:
+        raise ConfigError(f"the batch size is {batch_size}: it must be at most {len(samples)}, all samples.")
 
     def epoch_indices(epoch: int) -> Batch:
         return epoch_batch(samples, seed, epoch, augmentation)

@@ -24,7 +24,8 @@ class MaxPooling2D(keras.layers.MaxPooling2D):
     """
 
     def call(self, inputs: Any) -> Any:
-        if keras.backend.backend() != "torch" or self.padding != "valid":
+        is_plain = self.padding == "valid" and self.data_format == "channels_last"
+        if keras.backend.backend() != "torch" or not is_plain:
             return super().call(inputs)
         size, strides = self.pool_size, self.strides
         tiles = size == strides == (2, 2) and inputs.shape[1] % 2 == inputs.shape[2] % 2 == 0

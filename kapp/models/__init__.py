@@ -54,7 +54,7 @@ def build(
 
     Raises:
         ConfigError: the name or a code variant is unknown, `width` isn't above 0, there are fewer than 2
-            classes, p is below 1, or the images are too small.
+            classes, p is below 1, the images are too small, or Keras is configured for channels first.
 
     Example:
 

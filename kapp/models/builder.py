@@ -63,8 +63,14 @@ def build_model(
         name: of the model.
 
     Raises:
-        ConfigError: the layers don't fit the images, or don't end in (n, classes).
+        ConfigError: the layers don't fit the images, or don't end in (n, classes); or Keras is configured for
+            channels first.
     """
+    if keras.config.image_data_format() != "channels_last":
+        raise ConfigError(
+            "Keras is configured for channels_first (in keras.json, or by set_image_data_format), but kapp's "
+            "networks need channels_last."
+        )
     seeds = blocks.seed_stream(seed)
     images = keras.Input(image_shape, name="images")
     variance = [float(each) ** 2 for each in std]

@@ -31,6 +31,19 @@ def check_labels(loss: str, mixes: bool, lacks_labels: bool) -> None:
         )
 
 
+def check_standardized(classes: int) -> None:
+    """Refuse standardized logits of two classes: they are the same for each image, so nothing is learned.
+
+    Raises:
+        ConfigError: there are two.
+    """
+    if classes == 2:
+        raise ConfigError(
+            "--standardize-logits needs three classes or more: of two, all standardized logits are equal but "
+            "for their sign. Leave it out."
+        )
+
+
 def distill_weight(label_weight: float, weight: float | None = None) -> float:
     """The weight of the distillation loss: `weight`, or what `label_weight` leaves of 1.
 

@@ -23,7 +23,7 @@ from kapp.errors import ConfigError
 from kapp.fileio import checksum
 from kapp.models import keras_file
 from kapp.papers import ratusznik, scales
-from kapp.papers.distillation import TEMPERATURES, check_labels, distill_weight
+from kapp.papers.distillation import TEMPERATURES, check_labels, check_standardized, distill_weight
 from kapp.papers.hparams import HParams
 from kapp.papers.scales import Scale
 from kapp.recipes import train
@@ -280,6 +280,12 @@ class Settings:
         """
         check_hparams(self.hparams)
         self.data.check_batch_size(self.hparams.batch_size)
+        for teacher in self.teacher:
+            if self.teacher.count(teacher) > 1:
+                raise ConfigError(
+                    f"--teacher has {teacher} twice: each can come once. Train a second one with another "
+                    "--seed, and give its run folder."
+                )
         lacks_labels = self.data.labeled is not None or self.unlabeled is not None
         check_labels(self.distillation.distillation_loss, self.augmentation.mixes, lacks_labels)
 
@@ -329,6 +335,8 @@ class Settings:
         """As `train.Settings.check_data`, of the networks to train, too."""
         check_training(dataset, self.hparams, self.augmentation, self.data.validate_every)
         NetworkOptions(self.width).check_size(self.student, dataset, self.hparams)
+        if self.distillation.standardize_logits:
+            check_standardized(len(dataset.classes))
         labeled = dataset.source or dataset
         if self.data.labeled is not None:
             labeled = labeled.first_labeled(self.data.labeled)

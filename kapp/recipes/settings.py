@@ -149,7 +149,7 @@ def check_hparams(hparams: HParams) -> None:
         )
     if hparams.schedule != "multistep" and (milestones or rates):
         raise ConfigError("--milestones and --rates go with --schedule multistep.")
-    if list(milestones) != sorted(milestones):
+    if list(milestones) != sorted(set(milestones)):
         raise ConfigError(f"--milestones are {_join(milestones)}: each must be larger than the one before.")
     if rates and len(rates) != len(milestones) + 1:
         raise ConfigError(
@@ -195,11 +195,9 @@ class AugmentationFlags:
         check_max(self, 0.5, "hue")
         check_max(self, 1, "crop_scale", "saturation", "brightness", "random_erasing")
         check_positive(self, "crop_scale")
-        for name in ("mixup", "cutmix"):
-            value = getattr(self, name)
-            if not 0 <= value < math.inf:
-                raise ConfigError(f"{flag(name)} is {value}: it must be 0 or more.")
         check_min(self, 0, "mixup", "cutmix")
+        if math.inf in (self.mixup, self.cutmix):
+            raise ConfigError("--mixup and --cutmix must be finite.")
         if self.flip_order == "alternating" and not self.flip:
             raise ConfigError("--flip-order goes with --flip.")
 
@@ -574,7 +572,7 @@ def default_epochs(scale: Scale, model: str, kind: Kind | None = None) -> int:
 
 def for_epochs(hparams: HParams, epochs: int) -> HParams:
     """`hparams` for a training of another length: the rate rises and falls at the same fractions of it."""
-    if hparams.milestones == hu.milestones(hparams.epochs):
+    if hparams.milestones == hu.milestones(hparams.epochs) and not hparams.rates:
         milestones = hu.milestones(epochs)
     else:
         milestones = tuple(max(1, round(each * epochs / hparams.epochs)) for each in hparams.milestones)

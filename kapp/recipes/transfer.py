@@ -474,10 +474,11 @@ def fine_tune(
     hparams, augmentation = settings.fine_tuning
     settings.compute.start(hparams.batch_size)
     from kapp.training import Learner
-    from kapp.training.linear_probe import set_trainable
+    from kapp.training.linear_probe import set_random_seeds, set_trainable
 
     network = keras_file.load(probe.folder, dataset.image_shape, role="source")
     set_trainable(network, True)
+    set_random_seeds(network, settings.seed)
     learner = Learner(network, dataset, augmentation)
     train_phase(learner, "fine_tuning", settings, hparams, dataset, run, overlap, stop_epoch)
 

@@ -144,7 +144,7 @@ def standardize(logits: Any) -> Any:
 def get(
     identifier: str | DistillationLoss, temperature: float | None = None, standardize_logits: bool = False
 ) -> DistillationLoss:
-    """Returns the distillation loss called `identifier`, one of `NAMES`. A function is returned as it is.
+    """Returns the distillation loss called `identifier`, one of `NAMES`. A function is taken as it is.
 
     Args:
         temperature: of kl, dkd, nkd and dist. None: the paper's.

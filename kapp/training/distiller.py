@@ -8,7 +8,7 @@ from keras import ops
 
 from kapp.data.sampling import Augmentation
 from kapp.errors import ConfigError
-from kapp.papers.distillation import check_labels
+from kapp.papers.distillation import check_labels, check_standardized
 from kapp.papers.distillation import distill_weight as resolve_weight
 from kapp.training import distillation_losses
 from kapp.training.distillation_losses import DistillationLoss
@@ -91,12 +91,15 @@ class Distiller(Learner):
             optimizer, settings: as for `Learner.compile`.
 
         Raises:
-            ConfigError: a weight or the temperature is out of range, or the name of the loss is unknown; or
-                the loss needs one label per image, and images are mixed or have no label.
+            ConfigError: a weight or the temperature is out of range, or the name of the loss is unknown;
+                the loss needs one label per image, and images are mixed or have no label; or logits of two
+                classes are standardized.
         """
         if temperature is not None and not temperature > 0:
             raise ConfigError(f"temperature is {temperature}: it must be above 0.")
         self.distillation_loss = distillation_losses.get(distillation_loss, temperature, standardize_logits)
+        if standardize_logits:
+            check_standardized(self.teacher.num_classes)
         if isinstance(distillation_loss, str):
             check_labels(distillation_loss, self.augmentation.mixes, self.lacks_labels)
         self.distill_weight = resolve_weight(label_weight, distill_weight)

@@ -11,6 +11,7 @@ from kapp.data.augmentation import augment_batch, label_share
 from kapp.data.sampling import Augmentation
 from kapp.distributed import replicate, shard_batch
 from kapp.errors import ConfigError
+from kapp.keras_internals import flatten_layers
 from kapp.models.copies import averaged_copy
 from kapp.models.float32 import float32_copy, is_float32
 from kapp.training import memory
@@ -33,7 +34,7 @@ class Learner(keras.Model):
     """Trains a network on labels through `compile` and `fit`, alike on every backend.
 
     `fit`, `evaluate` and `predict` take batches of indices into the data set (`kapp.data.pipelines`), or
-    ordinary batches (images, labels[, sample_weight]).
+    ordinary batches (images, labels[, sample_weight]). The label of an image without one is -1.
 
     Args:
         model: images (n, height, width, channels), 0 to 255, to logits (n, classes). It is trained in place:
@@ -65,6 +66,7 @@ class Learner(keras.Model):
         self.label_smoothing = self.ema = 0.0
         self.images = self.labels = None
         self.lacks_labels = dataset is not None and dataset.labeled_images < len(dataset.train)
+        self._masks_labels = dataset is None or self.lacks_labels
         self.streamed = dataset is not None and dataset.streamed
         if dataset is not None:
             self.augmentation.check_image_shape(dataset.image_shape)
@@ -98,7 +100,8 @@ class Learner(keras.Model):
             optimizer, run_eagerly, jit_compile: as for `keras.Model.compile`.
 
         Raises:
-            ConfigError: the optimizer scales the loss, or a number is out of range.
+            ConfigError: a layer computes in float16 or the optimizer scales the loss, or a number is out of
+                range.
         """
         for name, value in (("label_smoothing", label_smoothing), ("ema", ema)):
             if not 0 <= value < 1:
@@ -107,8 +110,11 @@ class Learner(keras.Model):
         self.averaged = averaged_copy(self.network) if ema else None
         memory.keep_freed_memory()
         optimizer = keras.optimizers.get(optimizer)
-        if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
-            raise ConfigError("a Learner doesn't scale its loss: use bfloat16, which needs no scaling.")
+        computes_in_float16 = "float16" in {layer.compute_dtype for layer in flatten_layers(self.network)}
+        if computes_in_float16 or isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+            raise ConfigError(
+                "a Learner doesn't scale its loss, as float16 needs it: use a network in bfloat16 or float32."
+            )
         self._train_step, jit_compile = backend.compile_step(self, run_eagerly, jit_compile)
         super().compile(
             optimizer=optimizer, run_eagerly=run_eagerly, jit_compile=jit_compile, auto_scale_loss=False
@@ -193,7 +199,7 @@ class Learner(keras.Model):
         return batch.label_share * loss + (1 - batch.label_share) * other
 
     def _cross_entropy(self, labels: Any, logits: Any) -> Any:
-        if not self.lacks_labels:
+        if not self._masks_labels:
             return cross_entropy(labels, logits, self.label_smoothing)
         loss = cross_entropy(ops.maximum(labels, 0), logits, self.label_smoothing)
         return ops.where(labels >= 0, loss, 0.0)
@@ -206,7 +212,8 @@ class Learner(keras.Model):
         if batch.sample_weight is not None:
             losses = losses * ops.cast(batch.sample_weight, losses.dtype)
         loss = ops.mean(losses)
-        for own in self.network.losses:
+        network = self.network if training else self.scored_network  # that of the forward pass
+        for own in network.losses:
             loss = loss + ops.cast(own, loss.dtype)
         self.update_metrics(batch, ops.stop_gradient(logits), ops.stop_gradient(loss))
         return loss
@@ -214,10 +221,11 @@ class Learner(keras.Model):
     def update_metrics(self, batch: Batch, logits: Any, loss: Any) -> None:
         self.loss_tracker.update_state(loss, sample_weight=ops.shape(logits)[0])
         weight = batch.sample_weight
-        if self.lacks_labels:
+        if self._masks_labels:
             is_labeled = ops.cast(batch.labels >= 0, "float32")
             weight = is_labeled if weight is None else is_labeled * ops.cast(weight, "float32")
-        self.accuracy.update_state(batch.labels, logits, sample_weight=weight)
+        # In bfloat16 Keras would compare rounded labels: 257 and 256 are equal there.
+        self.accuracy.update_state(batch.labels, ops.cast(logits, "float32"), sample_weight=weight)
 
     def in_float32(self) -> "Learner":
         """A Learner to predict with in float32: of a copy of the scored network, on the same images. This one

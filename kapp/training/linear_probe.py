@@ -68,6 +68,16 @@ def set_trainable(network: keras.Model, trainable: bool) -> None:
         layer.trainable = trainable
 
 
+def set_random_seeds(network: keras.Model, seed: int) -> None:
+    """Set the states of the layers of `network` that draw random numbers, such as dropout, to those of new
+    layers with seeds from `seed`. In a saved network they are where its training ended."""
+    seeds = seed_stream(seed)
+    for layer in flatten_layers(network):
+        generator = getattr(layer, "seed_generator", None)
+        if isinstance(generator, keras.random.SeedGenerator):
+            generator.state.assign(keras.random.SeedGenerator(next(seeds)).state)
+
+
 class LinearProbe(Learner):
     """Trains the head of a network on frozen features: the backbone's outputs in inference mode, also of its
     batch normalization and dropout.
@@ -80,7 +90,7 @@ class LinearProbe(Learner):
             once.
 
     Raises:
-        ConfigError: `cache_features` where views don't come again.
+        ConfigError: `cache_features` where views don't come again, or without `dataset`.
     """
 
     def __init__(
@@ -94,6 +104,8 @@ class LinearProbe(Learner):
         self.backbone, self.head = split.backbone, split.head
         self.features = self.rows = None
         if cache_features:
+            if dataset is None:
+                raise ConfigError("features are cached for the images of a `dataset`: it must be given.")
             if not self.augmentation.repeats:
                 raise ConfigError("features are cached for crops and flips only: set cache_features=False.")
             table, rows = compute_features(split.backbone, dataset, self.augmentation)

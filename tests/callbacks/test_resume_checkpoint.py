@@ -14,6 +14,7 @@ from kapp import data
 from kapp.callbacks import ResumeCheckpoint, Throughput
 from kapp.data import Augmentation
 from kapp.errors import KappError
+from kapp.fileio import atomic_file
 from kapp.run_folder import Run
 from kapp.training import Learner, loop, optimizers
 from tests.helpers import untimed_metrics, weight_bytes
@@ -193,6 +194,18 @@ def test_what_was_damaged_changes_no_result(run, dataset, tmp_path):
     assert untimed_metrics(run) == untimed_metrics(whole)
     assert weight_bytes(run) == weight_bytes(whole)
     assert [len(run.read_checkpoint(path).metrics) for path in run.checkpoint_files] == [4, 3]
+
+
+def test_a_network_that_no_checkpoint_records_is_replaced_by_the_one_before(run, dataset):
+    """The kill came between model.keras and its checkpoint. Where training isn't exact, such as on a GPU, no
+    later epoch may be as good."""
+    recorded = run.model_file.read_bytes()
+    run.keep_model()
+    with atomic_file(run.model_file) as partial:
+        small_network(seed=1).save(partial)
+    assert restored(run, dataset)[0] == 3
+    assert run.model_file.read_bytes() == recorded
+    run.check_model()
 
 
 def test_an_exchanged_network_is_never_scored(run):

@@ -105,6 +105,21 @@ def test_splits_without_training_images_are_refused(settings, message, tiny_npz)
         data.load(f"npz:{tiny_npz}", **settings)
 
 
+def test_the_checksum_is_that_of_the_test_images_too(tiny_npz, tmp_path):
+    """The same images, divided in another place."""
+    with np.load(tiny_npz) as file:
+        arrays = dict(file)
+    images = np.concatenate([arrays["x_train"], arrays["x_test"]])
+    labels = np.concatenate([arrays["y_train"], arrays["y_test"]])
+    checksums = set()
+    for count in (60, 80):
+        path = tmp_path / f"{count}.npz"
+        x, y = (np.split(each, [count]) for each in (images, labels))
+        np.savez(path, x_train=x[0], y_train=y[0], x_test=x[1], y_test=y[1])
+        checksums.add(data.load(f"npz:{path}").checksum)
+    assert len(checksums) == 2
+
+
 def test_channel_stats_are_those_of_the_training_images(tiny_npz):
     dataset = data.load(f"npz:{tiny_npz}")
     mean, std = dataset.channel_stats

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from kapp.data import Augmentation, pipelines, sampling
+from kapp.errors import ConfigError
 
 
 class BatchRecorder(keras.Model):
@@ -59,6 +60,12 @@ def test_fit_reads_the_epoch_plan(first_epoch, images):
         np.testing.assert_array_equal(column(batches, "sample"), samples[order[:20]])
         np.testing.assert_array_equal(column(batches, "view"), view[:20])
     assert_images(model.batches, images)
+
+
+def test_a_batch_of_more_than_all_samples_is_refused():
+    samples = np.arange(5, dtype=np.int32)
+    with pytest.raises(ConfigError, match="at most 5"):
+        pipelines.train_batches(samples, 6, seed=0, augmentation=Augmentation())
 
 
 def test_a_run_resumes_within_an_epoch():

@@ -188,6 +188,15 @@ def test_the_seed_determines_the_weights():
     assert any((a != b).any() for a, b in zip(one, other))
 
 
+def test_channels_first_is_refused():
+    keras.config.set_image_data_format("channels_first")
+    try:
+        with pytest.raises(ConfigError, match="channels_first"):
+            models.build("linear_3")
+    finally:
+        keras.config.set_image_data_format("channels_last")
+
+
 def test_initial_weights_have_the_variance_of_he_et_al_equation_10():
     kernel = models.build("linear_3").get_layer("dense2").kernel
     assert np.std(keras.ops.convert_to_numpy(kernel)) == pytest.approx((2 / 2048) ** 0.5, rel=0.01)

@@ -196,6 +196,8 @@ def test_a_scale_fills_in_only_what_is_left_open():
         ("--schedule cosine --warmup-epochs 9 --epochs 9", "--warmup-epochs is 9: it must be less than --ep"),
         ("--schedule cosine --warmup-epochs 9 --epochs 8", "must be less than --epochs, 8"),
         ("--milestones 3 2", "--milestones are 3 2: each must be larger than the one before"),
+        ("--milestones 2 2", "--milestones are 2 2: each must be larger than the one before"),
+        ("--mixup inf", "--mixup and --cutmix must be finite"),
         ("--milestones 0", "--milestones is 0: it must be at least 1"),
         ("--schedule cosine --milestones 3", "go with --schedule multistep"),
         ("--rates 0.1 0.01", "--rates has 2 values and --milestones 3: there must be one rate more"),
@@ -222,6 +224,21 @@ def test_baseline_and_teacher_are_trained_as_the_student():
     assert settings.hparams.milestones == (40, 50, 60)
     assert (baseline.hparams.epochs, baseline.hparams.milestones) == (7, (4, 5, 6))
     assert (teacher.hparams.epochs, teacher.network.width, teacher.model) == (250, 0.5, "teacher_1")
+
+
+def test_the_rates_of_a_short_training_are_as_many():
+    flags = (
+        "--optimizer sgd --schedule multistep --epochs 35 --rates 0.05 0.01 0.005 0.001 --baseline-epochs 1"
+    )
+    settings = resolve(distill, flags)
+    assert settings.hparams.milestones == (20, 25, 30)
+    assert settings.baseline_settings().hparams.milestones == (1, 1, 1)
+
+
+def test_a_teacher_comes_once():
+    flags = "--teacher teacher_1 teacher_1 --teacher-epochs 2 5"
+    with pytest.raises(ConfigError, match="--teacher has teacher_1 twice"):
+        resolve(distill, flags).check()
 
 
 def test_the_phases_of_a_transfer():

@@ -136,6 +136,12 @@ def test_wrong_settings_are_refused(settings, message):
         compiled(network(1), small_network(), **settings)
 
 
+def test_standardized_logits_of_two_classes_are_refused():
+    two = (models.build("4fc-2fc", classes=2, image_shape=(4, 4, 3), seed=seed) for seed in range(2))
+    with pytest.raises(ConfigError, match="three classes"):
+        compiled(*two, standardize_logits=True)
+
+
 def test_a_teacher_with_other_classes_is_refused():
     with pytest.raises(ConfigError, match="the teacher has 10 classes, student .* 3"):
         Distiller(models.build("10fc", 10, image_shape=(8, 8, 3)), small_network())

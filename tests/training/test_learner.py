@@ -3,6 +3,7 @@ import weakref
 import keras
 import numpy as np
 import pytest
+from keras import ops
 
 from kapp import data, models
 from kapp.data import Augmentation, pipelines
@@ -204,6 +205,55 @@ def test_loss_scaling_is_refused():
     scaled = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD())
     with pytest.raises(ConfigError, match="bfloat16"):
         compiled(small_network(), scaled)
+
+
+def test_a_network_in_float16_is_refused():
+    """Its small gradients would be 0, and it would learn nothing."""
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        network = models.build("8fc-3fc", classes=3, image_shape=(4, 4, 3))
+    finally:
+        keras.config.set_dtype_policy("float32")
+    with pytest.raises(ConfigError, match="bfloat16"):
+        Learner(network).compile()
+
+
+def test_an_averaged_network_with_losses_of_its_own_is_validated():
+    inputs = keras.Input((4, 4, 3))
+    outputs = keras.layers.Dense(3, activity_regularizer="l2")(keras.layers.Flatten()(inputs))
+    learner = compiled(keras.Model(inputs, outputs), ema=0.9)
+    images = np.random.default_rng(0).random((6, 4, 4, 3), "float32")
+    labels = np.array([0, 1, 2, 0, 1, 2])
+    history = learner.fit(images, labels, validation_data=(images, labels), verbose=0).history
+    logits = ops.convert_to_numpy(learner.averaged(images))
+    log_sum = np.log(np.exp(logits).sum(axis=-1))
+    expected = np.mean(log_sum - logits[np.arange(6), labels]) + 0.01 * np.sum(logits**2) / 6
+    np.testing.assert_allclose(history["val_loss"][0], expected, rtol=1e-4)
+
+
+def test_an_image_without_a_label_has_no_label_loss_and_no_accuracy():
+    network = models.build("8fc-3fc", classes=3, image_shape=(4, 4, 3))
+    images = np.random.default_rng(0).integers(0, 256, (6, 4, 4, 3), "uint8")
+    labels = ops.convert_to_numpy(network(images)).argmax(axis=-1)
+    learner = compiled(network)
+    all_labels = learner.evaluate(images[:3], labels[:3], verbose=0, return_dict=True)
+    hidden = np.where(np.arange(6) < 3, labels, -1)
+    some = learner.evaluate(images, hidden, verbose=0, return_dict=True)
+    np.testing.assert_allclose(some["loss"], all_labels["loss"] / 2, rtol=1e-5)
+    assert some["accuracy"] == 1
+
+
+def test_the_accuracy_of_many_classes_in_bfloat16_is_exact():
+    """In bfloat16 257 is 256."""
+    bias = np.zeros(300, "float32")
+    bias[256] = 9
+    inputs = keras.Input((4, 4, 3))
+    dense = keras.layers.Dense(300, dtype="bfloat16", bias_initializer=keras.initializers.Constant(bias))
+    learner = compiled(keras.Model(inputs, dense(keras.layers.Flatten()(inputs))))
+    scores = learner.evaluate(
+        np.zeros((2, 4, 4, 3), "uint8"), np.array([256, 257]), verbose=0, return_dict=True
+    )
+    assert scores["accuracy"] == 0.5
 
 
 def test_the_network_keeps_its_own_dtype_policy():

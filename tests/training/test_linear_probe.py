@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from keras import ops
 
 from kapp import data, models
 from kapp.data import Augmentation, pipelines
@@ -13,6 +14,7 @@ from kapp.training.linear_probe import (
     LinearProbe,
     compute_features,
     replace_head,
+    set_random_seeds,
     set_trainable,
     should_cache,
 )
@@ -176,6 +178,24 @@ def test_features_are_cached_where_views_repeat(dataset):
     assert should_cache(split, dataset, Augmentation(0), 2)
     assert not should_cache(split, dataset, Augmentation(4), 161)
     assert should_cache(split, dataset, Augmentation(4), 162)
+
+
+def test_a_seed_starts_the_random_numbers_of_a_saved_network_anew(tmp_path):
+    network = models.build("4c-d0.5-mp-8fc-d0.5-3fc", classes=3, image_shape=(8, 8, 3))
+    network.save(tmp_path / "source.keras")
+
+    def outputs(seed):
+        loaded = keras.models.load_model(tmp_path / "source.keras")
+        set_random_seeds(loaded, seed)
+        return ops.convert_to_numpy(loaded(np.full((2, 8, 8, 3), 99, "uint8"), training=True))
+
+    np.testing.assert_array_equal(outputs(1), outputs(1))
+    assert (outputs(1) != outputs(2)).any()
+
+
+def test_features_cannot_be_cached_without_images():
+    with pytest.raises(ConfigError, match="`dataset`"):
+        LinearProbe(replace_head(source(), 3), cache_features=True)
 
 
 def test_averaged_weights_are_refused(dataset):
