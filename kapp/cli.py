@@ -50,6 +50,7 @@ def run(config_type: type[Config], main: Callable[[Config], Any], arguments: Seq
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     recipe = _module_name(config_type).rpartition(".")[2]
     command_line[:] = [recipe, *_subcommand(config_type), *arguments]
+    os.environ["MPLBACKEND"] = "Agg"  # kapp draws files; Matplotlib doesn't start with a wrong name
     try:
         with exit_on_broken_pipe():
             config = parse(config_type, arguments)
@@ -218,6 +219,10 @@ def as_flags(config_type: type, values: dict[str, Any], origin: Path | str) -> l
             raise unknown(f"setting in {origin}", name, list(defaults))
         flag = name.replace("_", "-")
         for each in value if isinstance(value, list) else [value]:
+            if isinstance(each, str) and re.search("[\0\ud800-\udfff]", each):
+                raise ConfigError(
+                    f"{name} in {origin} is {each!a}, which has characters that no name can have."
+                )
             if not isinstance(each, str | int | float) or re.match(r"-(?![\d.])", str(each)):
                 raise ConfigError(
                     f"{name} in {origin} is {each!r}: a value must be text, a number, or true or false, and "
@@ -243,10 +248,17 @@ def start_keras(name: str | None = None) -> None:
     os.environ["KERAS_BACKEND"] = name or backend()
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns when two networks are scored
     # Keras imports an installed scikit-learn for wrappers that kapp does not use: 0.9 s of CPU time.
-    with suppress_stderr(), absent("sklearn"):
-        import keras
+    try:
+        with suppress_stderr(), absent("sklearn"):
+            import keras
 
-        keras.ops.zeros(())  # finds the devices
+            keras.ops.zeros(())  # finds the devices
+    except Exception as error:  # of any kind: of its settings, or of a driver
+        first_line = next(iter(str(error).splitlines()), repr(error))
+        raise KappError(
+            f"Keras on {os.environ['KERAS_BACKEND']} doesn't start: {first_line}. "
+            "Check the installation, and keras.json in ~/.keras or $KERAS_HOME."
+        ) from error
 
 
 @contextmanager
@@ -264,7 +276,9 @@ def absent(package: str) -> Iterator[None]:
 
 @contextmanager
 def exit_on_broken_pipe() -> Iterator[None]:
-    """End the process silently, as other tools do, when its output pipe is closed: `kapp ... | head`."""
+    """End the process silently, as other tools do, when its output pipe is closed: `kapp ... | head`. Streams
+    that were closed from the start, as those of a service may be, write to nowhere."""
+    _open_closed_streams()
     try:
         try:
             yield
@@ -274,6 +288,15 @@ def exit_on_broken_pipe() -> Iterator[None]:
         with open(os.devnull, "w") as nowhere:  # else Python prints an error when it flushes its buffer
             os.dup2(nowhere.fileno(), sys.stdout.fileno())
         distributed.exit_now(BROKEN_PIPE_STATUS)
+
+
+def _open_closed_streams() -> None:
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        if getattr(sys, name) is None:
+            stream = open(os.devnull, "w")  # noqa: SIM115
+            if stream.fileno() != number:  # else a file that is opened later would get the number
+                os.dup2(stream.fileno(), number)
+            setattr(sys, name, stream)
 
 
 @contextmanager

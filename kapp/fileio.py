@@ -5,7 +5,7 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -145,7 +145,10 @@ def read_arrays(path: Path, way_out: str) -> dict[str, "np.ndarray"]:
 
     try:
         with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
+            arrays = {name: file[name] for name in file.files}
+            if others := [name for name, value in arrays.items() if not isinstance(value, np.ndarray)]:
+                raise ValueError(f"{others[0]} in it is no array")
+            return arrays
     except Exception as error:  # of many kinds: of zip, zlib, NumPy's headers and of memory
         first_line = next(iter(str(error).splitlines()), repr(error))
         raise KappError(f"{path} is damaged or no .npz file ({first_line}). {way_out}") from error
@@ -177,6 +180,7 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
     folder = folder.resolve()
     partial = folder.with_name(f".{os.getpid()}-{folder.name}")
     old = folder.with_name(f".{os.getpid()}-old-{folder.name}")
+    new_parents = [parent for parent in folder.parents if not parent.exists()]
     make_folder(folder.parent)
     try:
         shutil.rmtree(partial, ignore_errors=True)  # of a killed process with this PID, as in a container
@@ -194,6 +198,9 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
             with suppress(OSError):  # another process wrote it since
                 old.rename(folder)
         shutil.rmtree(old, ignore_errors=True)
+        for parent in new_parents if not folder.exists() else ():
+            with suppress(OSError):  # another process writes there
+                parent.rmdir()
 
 
 def _replace_folder(folder: Path, new: Path, old: Path) -> None:
@@ -262,10 +269,56 @@ def refuse_file(folder: Path) -> None:
     """Refuse a file where a folder is to be.
 
     Raises:
-        ConfigError: `folder` is a file.
+        ConfigError: `folder`, or a folder that it is in, is a file.
     """
-    if os.path.lexists(folder) and not is_folder(folder):
-        raise ConfigError(f"{folder} is a file, not a folder. Choose another --out.")
+    for path in (folder, *folder.parents):
+        if os.path.lexists(path) and not is_folder(path):
+            raise ConfigError(f"{path} is a file, not a folder. Choose another --out.")
+
+
+def refuse_inputs(folder: Path, inputs: Iterable[Path]) -> None:
+    """Refuse to replace `folder` where that would delete what the command reads.
+
+    Raises:
+        ConfigError: one of `inputs` is `folder`, or in it.
+    """
+    resolved = folder.resolve()
+    for path in inputs:
+        if resolved in (path.resolve(), *path.resolve().parents):
+            raise ConfigError(
+                f"--overwrite would delete {path}, which this command reads: it is in {folder}. "
+                "Choose another --out."
+            )
+
+
+def refuse_page(folder: Path, mark: str) -> None:
+    """Refuse to write a report into `folder` where that would replace somebody else's README.md.
+
+    Args:
+        mark: the name of a file or folder that every report of the kind has.
+
+    Raises:
+        ConfigError: `folder` is a file, or has a README.md and no `mark`.
+    """
+    refuse_file(folder)
+    if is_file(folder / "README.md") and not os.path.exists(folder / mark):
+        raise ConfigError(
+            f"{folder} has a README.md of its own, which the report would replace. Choose another --out."
+        )
+
+
+def refuse_undecodable(text: str) -> None:
+    """Refuse a name that no file can be written with.
+
+    Raises:
+        ConfigError: it isn't valid UTF-8.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError(
+            f"{ascii(text)[:300]} is a name that can't be decoded. Rename the file or the folder."
+        ) from error
 
 
 def list_folder(folder: Path) -> list[Path]:

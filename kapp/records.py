@@ -363,8 +363,21 @@ def read(record_type: type[Record], path: Path, way_out: str) -> Record:
 
 def matches_checksum(values: Any) -> bool:
     """Whether `values`, as `json.loads` returned them, have the checksum among them, or none; removes it."""
-    stored = values.pop(CHECKSUM, None) if isinstance(values, dict) else None
-    return stored is None or stored == _sha256(values)
+    if not isinstance(values, dict) or CHECKSUM not in values:
+        return True
+    return values.pop(CHECKSUM) == _sha256(values)
+
+
+def is_foreign(path: Path, record_type: type) -> bool:
+    """Whether another program wrote the JSON file at `path`: it has no checksum, and lacks keys that every
+    `record_type` has. False where it can't be read: it may be damaged."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    required = {each.name for each in dataclasses.fields(record_type) if each.default is dataclasses.MISSING}
+    required -= {"settings"}  # of a run they are keys of the file itself
+    return isinstance(values, dict) and CHECKSUM not in values and not required <= values.keys()
 
 
 def read_evaluation(path: Path, way_out: str) -> Evaluation | UnlabeledEvaluation:

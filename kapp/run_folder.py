@@ -232,7 +232,8 @@ class Run:
         refuse_file(folder)
         # A file that a killed process left half written begins with a dot.
         has_files = any(not each.name.startswith(".") for each in list_folder(folder))
-        if has_files and not is_file(folder / "config.json"):
+        config_file = folder / "config.json"
+        if has_files and (not is_file(config_file) or records.is_foreign(config_file, RunConfig)):
             raise ConfigError(
                 f"{folder} contains files but no run: nothing was changed. Choose another --out."
             )
@@ -290,8 +291,8 @@ class Run:
     @property
     def name(self) -> str:
         """The folder's name, unique among the runs of a report."""
-        is_probe = self.folder.name == "linear_probe"
-        return f"{self.folder.parent.name}-linear_probe" if is_probe else self.folder.name
+        folder = Path(os.path.abspath(self.folder))  # such as "."
+        return f"{folder.parent.name}-linear_probe" if folder.name == "linear_probe" else folder.name
 
     @property
     def linear_probe(self) -> Path:

@@ -82,7 +82,8 @@ class Sweep:
         refuse_file(folder)
         path = folder / "sweep.json"
         # Files that begin with a dot are those of a killed process.
-        if not is_file(path) and any(not each.name.startswith(".") for each in list_folder(folder)):
+        has_files = any(not each.name.startswith(".") for each in list_folder(folder))
+        if has_files and (not is_file(path) or records.is_foreign(path, SweepConfig)):
             raise ConfigError(
                 f"{folder} contains files but no sweep: nothing was changed. Choose another --out."
             )

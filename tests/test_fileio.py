@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import time
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -18,6 +19,7 @@ from kapp.fileio import (
     folder_lock,
     is_file,
     is_folder,
+    read_arrays,
     refuse_folder,
     write_array,
     write_text,
@@ -163,6 +165,19 @@ def test_a_process_that_waits_for_a_lock_has_a_heartbeat(tmp_path, capsys):
         assert beat.exists()
     other.join()
     assert capsys.readouterr().out == "waiting for the other one\n"
+
+
+def test_a_member_of_an_npz_that_is_no_array_is_damage(tmp_path):
+    with zipfile.ZipFile(tmp_path / "text.npz", "w") as file:
+        file.writestr("x.npy", "plain text")
+    with pytest.raises(KappError, match=r"text\.npz is damaged or no \.npz file"):
+        read_arrays(tmp_path / "text.npz", "Write it again.")
+
+
+def test_an_error_leaves_no_empty_parent(tmp_path):
+    with pytest.raises(ConfigError), atomic_folder(tmp_path / "a" / "b" / "c"):
+        raise ConfigError("no")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_two_processes_that_replace_a_folder_leave_one_of_the_two_whole(tmp_path):

@@ -94,8 +94,15 @@ def test_other_folders_are_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="is a file, not a folder"):
         Run.create(tmp_path / "file", CONFIG)
-    with pytest.raises(KappError, match="cannot write to .*file/run.*--out"):
+    with pytest.raises(ConfigError, match="file is a file, not a folder.*--out"):
         Run.create(tmp_path / "file" / "run", CONFIG)
+
+
+def test_the_name_is_that_of_the_folder(tmp_path, monkeypatch):
+    run = Run.create(tmp_path / "mine", config())
+    (run.folder / "figures").mkdir(exist_ok=True)
+    monkeypatch.chdir(run.folder)
+    assert {Run(path).name for path in (".", "figures/..", run.folder)} == {"mine"}
 
 
 def test_an_unfinished_run_has_no_result(tmp_path):

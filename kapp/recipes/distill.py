@@ -429,6 +429,8 @@ def run(settings: Settings, stop_epoch: int | None = None) -> Run:
     settings.check_data(dataset)
     settings.compute.check_batch_size(hparams.batch_size)
     config, folder = settings.run_config(dataset), settings.folder(dataset)
+    if settings.output.overwrite:
+        fileio.refuse_inputs(folder, settings.teacher_files)
     if settings.output.overwrite or not is_finished(folder, config):
         check_teachers(settings, dataset)
     with Run.open(folder, config, settings.output.overwrite) as run:

@@ -23,7 +23,7 @@ from kapp.data.dataset import are_indices
 from kapp.errors import ConfigError, KappError
 from kapp.export import predictor, scoring
 from kapp.export.predictor import Predictor, StoredModel
-from kapp.fileio import atomic_folder, refuse_folder
+from kapp.fileio import atomic_folder, refuse_folder, refuse_inputs
 from kapp.metrics import classification, significance
 from kapp.progress import printable
 from kapp.recipes.settings import OptionalFile, OptionalFolder, check_min, flag
@@ -94,7 +94,9 @@ class Config:
         else:
             sources.check(self.dataset_name(models[0].run))
             sources.check_data_dir(self.data_dir)
-        refuse_folder(self.folder(models[0]), EVALUATION_FILE, "evaluation", self.overwrite)
+        folder = self.folder(models[0])
+        refuse_folder(folder, EVALUATION_FILE, "evaluation", self.overwrite)
+        refuse_inputs(folder, [*(model.path for model in models), *([self.images] if self.images else [])])
 
     def find_models(self) -> list[StoredModel]:
         """The model to evaluate and, if there is one, the model to compare it with."""

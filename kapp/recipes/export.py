@@ -18,10 +18,11 @@ import tyro
 
 from kapp import cli, data
 from kapp.data import sources
+from kapp.data.array_cache import check_classes
 from kapp.errors import ConfigError, KappError
 from kapp.export import formats, manifest, predictor, runtimes, scoring
 from kapp.export.predictor import Predictor, StoredModel
-from kapp.fileio import atomic_folder, checksum, refuse_folder
+from kapp.fileio import atomic_folder, checksum, refuse_folder, refuse_inputs
 from kapp.models.keras_file import check_classifier, load_keras_file
 from kapp.recipes.settings import OptionalFloat, OptionalFolder, check_positive
 from kapp.records import ExportFormat, ExportManifest, TensorSpec
@@ -70,7 +71,9 @@ class Config:
         if self.keras is not None:
             if predictor.find_format(self.keras) != "keras":
                 raise ConfigError(f"--keras is {self.keras}: it must be a .keras file.")
-            if len(set(self.classes)) != len(self.classes) or len(self.classes) < 2:
+            if len(set(self.classes)) == len(self.classes) >= 2:
+                check_classes(self.classes, "--classes")
+            else:
                 raise ConfigError("--keras needs --classes: at least 2 names, all different.")
         if self.run is not None:
             manifest.summarize(Run(self.run))
@@ -81,6 +84,7 @@ class Config:
         for format in self.format:
             formats.check_packages(format, formats.EXPORT_PACKAGES)
             refuse_folder(self.folder(format), manifest.FILE, "export", self.overwrite)
+            refuse_inputs(self.folder(format), [self.source])
 
     def folder(self, format: ExportFormat) -> Path:
         """The folder of the export in that format."""
@@ -163,8 +167,8 @@ def comparison_images(
         Test images, uint8 (n, height, width, channels); noise, if there are none that the network takes.
 
     Raises:
-        ConfigError: the data set of --dataset can't be loaded; or the network takes any size and there are
-            no test images.
+        ConfigError: the data set of --dataset can't be loaded, or has images of another size; or the network
+            takes any size and there are no test images.
         KappError: the data set of --dataset can't be loaded.
     """
     name = config.dataset or (source.run.dataset if source.run else None)
@@ -173,6 +177,11 @@ def comparison_images(
             dataset = data.load(name, data_dir=config.data_dir or source.data_dir)
             if all(side in (None, size) for side, size in zip(image_shape, dataset.image_shape)):
                 return dataset.images[dataset.test.samples[:PARITY_IMAGES]], f"test images of {name}"
+            if config.dataset:
+                raise ConfigError(
+                    f"{name} has images of {dataset.image_shape}, the network takes {image_shape}: give "
+                    "another --dataset."
+                )
         except (ConfigError, KappError) as error:
             if config.dataset:
                 raise

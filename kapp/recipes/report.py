@@ -16,6 +16,7 @@ import tyro
 
 from kapp import cli
 from kapp.errors import ConfigError
+from kapp.fileio import refuse_page, refuse_undecodable
 from kapp.run_folder import Run
 from kapp.sweep_folder import Sweep
 
@@ -48,6 +49,9 @@ class Config:
             Sweep(self.sweep)
         for folder in self.runs:
             Run(folder)
+        for text in (self.title, self.note, *map(str, (*self.runs, *self.evaluations, self.out))):
+            refuse_undecodable(text)
+        refuse_page(self.out, "rows.csv")
 
 
 def main(config: Config) -> None:

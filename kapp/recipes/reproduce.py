@@ -20,7 +20,7 @@ import tyro
 from kapp import cli, data, hardware
 from kapp.cluster import Cluster, Serial
 from kapp.errors import ConfigError, KappError
-from kapp.fileio import make_folder
+from kapp.fileio import make_folder, refuse_page, refuse_undecodable
 from kapp.papers import hu, scales
 from kapp.progress import duration
 from kapp.recipes.settings import (
@@ -29,6 +29,7 @@ from kapp.recipes.settings import (
     OptionalFolder,
     OptionalStr,
     ScaleName,
+    check_max,
     check_min,
 )
 from kapp.reproduction import costs, paper_rows, plan
@@ -36,6 +37,8 @@ from kapp.reproduction.paper_rows import Row, Shared
 from kapp.reproduction.plan import Plan, PlannedRun, load_dataset
 from kapp.reproduction.schedule import Clock, Schedule, parse_duration
 from kapp.run_folder import Run, file_name
+
+MAX_SEEDS = 1000  # more have no plan that ends, and are a slip of the key
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,7 @@ class Config:
         """
         cli.backend()
         check_min(self, 1, "seeds")
+        check_max(self, MAX_SEEDS, "seeds")
         if not self.table:
             raise ConfigError(f"--table needs at least one of {', '.join(paper_rows.TABLES)}.")
         paper_rows.check_tables(self.table)
@@ -98,6 +102,8 @@ class Config:
         if self.budget is not None:
             parse_duration(self.budget)
         plan.finished_runs(self.merge)
+        refuse_page(self.folder, "figures")
+        refuse_undecodable(self.note)
         if self.cluster != ClusterOptions(workers=self.cluster.workers) or not self.is_serial:
             self.cluster.check()
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from kapp import cli, data, models
 from kapp.errors import ConfigError
-from kapp.fileio import checksum, is_file, is_folder
+from kapp.fileio import checksum, is_file, is_folder, refuse_inputs
 from kapp.models import keras_file
 from kapp.papers import hu, scales
 from kapp.papers.hparams import HParams
@@ -428,6 +428,8 @@ def transfer(settings: Settings, dataset: Dataset, source: Path, stop_epoch: int
     settings.compute.check_batch_size(settings.hparams.batch_size)
     config = settings.run_config(dataset, source)
     folder, overwrite = settings.folder(dataset, source), settings.output.overwrite
+    if overwrite:
+        refuse_inputs(folder, [source])
     with Run.open(folder, config, overwrite) as run, Run.open(run.linear_probe, config, overwrite) as probe:
         overlap = data.validation_overlap.count_source(source, dataset)
         warning = data.validation_overlap.warning(

@@ -1,3 +1,5 @@
+import struct
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -74,6 +76,16 @@ def test_the_message_names_a_damaged_file(tmp_path, content):
         image_files.read(tmp_path / "bad.png", (8, 8, 3))
     with pytest.raises(KappError):
         image_files.size(tmp_path / "bad.png")
+
+
+def test_damage_that_pil_does_not_expect_is_a_damaged_file(tmp_path):
+    """A rotated image whose EXIF has text as its width: PIL raises struct.error."""
+    orientation, width = (0x0112, 3, 1, b"\0\6\0\0"), (0x0100, 2, 4, b"abc\0")
+    entries = b"".join(struct.pack(">HHI", *each[:3]) + each[3] for each in (orientation, width))
+    exif = b"Exif\0\0MM\0*\0\0\0\x08\0\2" + entries + b"\0\0\0\0"
+    Image.new("RGB", (8, 8)).save(tmp_path / "bad.jpg", exif=exif)
+    with pytest.raises(KappError, match=r"cannot read the image file .*bad\.jpg.*Remove it"):
+        image_files.read(tmp_path / "bad.jpg", (8, 8, 3))
 
 
 def test_other_formats_are_not_decoded(tmp_path):

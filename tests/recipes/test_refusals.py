@@ -1,5 +1,6 @@
 """Bad input by message and exit status: one clear line, and nothing lost."""
 
+import json
 import os
 import re
 import subprocess
@@ -12,7 +13,10 @@ import pytest
 from kapp import cli
 from kapp.data import sources
 from kapp.errors import ConfigError
-from kapp.recipes import train
+from kapp.recipes import distill, export, report, reproduce, train
+from kapp.run_folder import METRICS, Run
+from tests import example_records
+from tests.training.helpers import small_network
 
 
 @pytest.mark.parametrize(
@@ -33,8 +37,8 @@ from kapp.recipes import train
         ("--dataset npz:/nowhere.npz", "there is no file '/nowhere.npz'"),
         ("--data-dir /nowhere", "there is no folder '/nowhere'"),
         ("--warmup-epochs 3", "--warmup-epochs goes with --schedule cosine or linear"),
-        ("--mixup -0.1", "--mixup is -0.1: it must be 0 or more"),
-        ("--cutmix inf", "--cutmix is inf: it must be 0 or more"),
+        ("--mixup -0.1", "--mixup is -0.1: it must be at least 0"),
+        ("--cutmix inf", "--mixup and --cutmix must be finite"),
         ("--random-erasing 1.5", "--random-erasing is 1.5: it must be at most 1"),
         ("--crop-scale 0", "--crop-scale is 0.0: it must be above 0"),
         ("--crop-scale 2", "--crop-scale is 2.0: it must be at most 1"),
@@ -93,8 +97,8 @@ def test_a_backend_that_is_none_is_refused(kapp):
 def test_an_output_folder_that_cannot_be_written(kapp, tmp_path, tiny_npz):
     (tmp_path / "file").write_text("mine")
     done = kapp("train", "--dataset", f"npz:{tiny_npz}", "--out", "file/run")
-    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
-    assert "cannot write to file/run" in done.stderr
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "file is a file, not a folder" in done.stderr
     assert (tmp_path / "file").read_text() == "mine"
 
 
@@ -200,6 +204,106 @@ def test_what_cannot_work_with_the_data_is_refused_before_anything_is_written(
         train.main(config)
     assert message in str(error.value)
     assert list(tmp_path.iterdir()) == []
+
+
+def check(recipe, *words) -> None:
+    """Parse and check a command line; a run of it in this process would call Keras."""
+    cli.parse(recipe.Config, [str(word) for word in words]).check()
+
+
+def test_overwrite_never_deletes_what_the_command_reads(tmp_path, tiny_npz, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    teacher = Run.create("teacher", example_records.config())
+    small_network().save(teacher.model_file)
+    teacher.write_metrics([{"epoch": 1, **dict.fromkeys(METRICS, 0.5)}])
+    teacher.write_result(example_records.RESULT)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.*") if path.is_file()}
+    data_set = ("--dataset", f"npz:{tiny_npz}", "--batch-size", "20", "--epochs", "1")
+    for name in ("teacher", "teacher/model.keras"):
+        words = ["--teacher", name, "--student", "8fc-3fc", *data_set, "--out", "teacher", "--overwrite"]
+        config = cli.parse(distill.Config, words)
+        config.check()
+        with pytest.raises(ConfigError, match="--overwrite would delete teacher"):
+            distill.main(config)
+    assert before == {path: path.read_bytes() for path in tmp_path.rglob("*.*") if path.is_file()}
+
+
+def test_an_export_does_not_replace_its_network(tmp_path):
+    (tmp_path / "manifest.json").write_text("{}")
+    small_network().save(tmp_path / "net.keras")
+    words = ("--keras", tmp_path / "net.keras", "--classes", "a", "b", "c", "--out", tmp_path, "--overwrite")
+    with pytest.raises(ConfigError, match="which this command reads"):
+        check(export, *words)
+
+
+@pytest.mark.parametrize("names", [("a", " ", "c"), ("a", "b\x1b[2J", "c"), ("a", "\udcff", "c")])
+def test_an_export_has_names_that_can_be_printed(tmp_path, names):
+    small_network().save(tmp_path / "net.keras")
+    with pytest.raises(ConfigError, match="can't be printed"):
+        check(export, "--keras", tmp_path / "net.keras", "--classes", *names, "--out", tmp_path / "out")
+
+
+def test_a_report_replaces_no_page_of_another_project(tmp_path):
+    run = Run.create(tmp_path / "run", example_records.config())
+    (tmp_path / "README.md").write_text("# My project")
+    with pytest.raises(ConfigError, match=r"has a README\.md of its own"):
+        check(report, "--runs", run.folder, "--out", tmp_path)
+    with pytest.raises(ConfigError, match=r"has a README\.md of its own"):
+        check(reproduce, "--dataset", "shapes", "--out", tmp_path)
+    check(report, "--runs", run.folder, "--out", tmp_path / "report")
+
+
+@pytest.mark.parametrize("text", ["a\udcffb"])
+def test_text_that_cannot_be_written_is_refused_first(tmp_path, text):
+    run = Run.create(tmp_path / "run", example_records.config())
+    for words in (("--note", text), ("--title", text), ("--out", text)):
+        with pytest.raises(ConfigError, match="can't be decoded"):
+            check(report, "--runs", run.folder, "--out", tmp_path / "report", *words)
+    for name in (f"npz:{text}.npz", f"folder:{text}"):
+        with pytest.raises(ConfigError, match="can't be decoded"):
+            sources.check(name)
+    for name in ("out", "dataset"):
+        with pytest.raises(ConfigError, match="no name can have"):
+            cli.as_flags(train.Config, {name: "a\0b"}, "config.json")
+
+
+@pytest.mark.parametrize("mark", [{"model_type": "bert"}, {"name": "other", "backend": "jax"}])
+def test_a_config_of_another_program_makes_no_run(tmp_path, mark):
+    (tmp_path / "config.json").write_text(json.dumps(mark))
+    (tmp_path / "report.md").write_text("mine")
+    for overwrite in (False, True):
+        with (
+            pytest.raises(ConfigError, match="contains files but no run"),
+            Run.open(tmp_path, example_records.config(), overwrite),
+        ):
+            pass
+    assert (tmp_path / "report.md").read_text() == "mine"
+
+
+@pytest.mark.slow
+def test_closed_streams_lose_no_run(tmp_path, tiny_npz):
+    """As of a service."""
+    words = f"-m kapp.recipes.train --model 8fc-3fc --epochs 1 --batch-size 20 --dataset npz:{tiny_npz}"
+    for closed, out in ((">&-", "a"), ("2>&-", "b"), (">&- 2>&- <&-", "c")):
+        done = subprocess.run(
+            f"exec {sys.executable} {words} --out {out} {closed}",
+            shell=True,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        assert "Traceback" not in done.stderr
+        assert (tmp_path / out / "result.json").is_file()
+        assert (tmp_path / out / "report.md").is_file()
+
+
+def test_a_wrong_setting_of_keras_is_one_line(kapp, tmp_path, tiny_npz):
+    (tmp_path / "keras.json").write_text("[]")
+    words = ("--dataset", f"npz:{tiny_npz}", "--model", "8fc-3fc", "--epochs", 1, "--batch-size", 20)
+    done = kapp("train", *words, KERAS_HOME=str(tmp_path), MPLBACKEND="none such")
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "Check the installation, and keras.json" in done.stderr
 
 
 def test_an_undecodable_class_name_is_refused_before_anything_is_written(tmp_path):

@@ -11,7 +11,7 @@ from kapp.data import image_files
 from kapp.data.array_cache import Arrays, check_classes, load_or_create
 from kapp.data.sources import folder, npz, shapes, tfds
 from kapp.errors import ConfigError, unknown
-from kapp.fileio import is_file, is_folder
+from kapp.fileio import is_file, is_folder, refuse_undecodable
 
 NAMES = (
     "cifar10",
@@ -28,8 +28,9 @@ def check(name: str) -> None:
     """Refuses a data set that can't be loaded, as far as the name and the files show that.
 
     Raises:
-        ConfigError: the name is unknown, or its file or folder doesn't exist.
+        ConfigError: the name is unknown or can't be decoded, or its file or folder doesn't exist.
     """
+    refuse_undecodable(name)
     source, _, rest = name.partition(":")
     if name not in NAMES and not (source in ("tfds", "npz", "folder", "cifar100") and rest):
         raise unknown("data set", name, NAMES, FORMS)
@@ -45,6 +46,7 @@ def check_unlabeled(name: str) -> None:
     Raises:
         ConfigError: the name isn't npz:PATH or folder:PATH, or there is no such file or folder of images.
     """
+    refuse_undecodable(name)
     source, _, path = name.partition(":")
     if source not in ("npz", "folder") or not path:
         raise ConfigError(f"--unlabeled is {name}: it must be npz:PATH or folder:PATH.")

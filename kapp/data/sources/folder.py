@@ -16,6 +16,7 @@ from kapp.progress import ProgressLine
 LAYOUT = "PATH/train/CLASS/*.png and PATH/test/CLASS/*.png, or PATH/CLASS/*.png (.jpg as well)"
 VALIDATION = "validation"
 MISNAMED = ("val", "valid")
+MAX_SIZE = 16_384  # pixels per side: larger arrays fit nowhere
 
 
 class Folder(NamedTuple):
@@ -29,10 +30,13 @@ def parse(text: str) -> Folder:
     """Returns the `Folder` for PATH or PATH@SIZE.
 
     Raises:
-        ConfigError: the folder doesn't exist, has fewer than two classes, or has a subfolder val or valid.
+        ConfigError: the size is above `MAX_SIZE`; or the folder doesn't exist, has fewer than two classes, or
+            has a subfolder val or valid.
     """
     match = re.fullmatch(r"(.+)@([1-9]\d*)", text)
     folder = Folder(Path(match[1]), int(match[2])) if match else Folder(Path(text), None)
+    if folder.size is not None and folder.size > MAX_SIZE:
+        raise ConfigError(f"folder:{text}: images can have {MAX_SIZE} pixels per side at most.")
     if not is_folder(folder.path):
         raise ConfigError(f"there is no folder {str(folder.path)!r} of image files. Expected: {LAYOUT}.")
     for part in _parts(folder.path):

@@ -73,11 +73,23 @@ def load(path: Path) -> Arrays:
             )
     images, labels = (np.concatenate(column) for column in zip(*parts))
     count = int(labels.max()) + 1
-    classes = [str(name) for name in np.atleast_1d(arrays.get("classes", np.arange(count)))]
+    classes = _class_names(arrays["classes"], path) if "classes" in arrays else list(map(str, range(count)))
     if len(classes) < count:
         raise ConfigError(f"{path}: classes has {len(classes)} names, but a label is {count - 1}.")
     num_validation = len(parts[1][0]) if has_validation else 0
     return Arrays(images, labels, len(parts[0][0]), classes, num_validation)
+
+
+def _class_names(names: np.ndarray, path: Path) -> list[str]:
+    if names.ndim != 1 or names.dtype.kind not in "USiu":
+        raise ConfigError(
+            f"{path}: classes has the shape {names.shape} and the type {names.dtype}: it must be one list of "
+            "names."
+        )
+    try:
+        return [name.decode() if isinstance(name, bytes) else str(name) for name in names]
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: a name in classes isn't UTF-8. Write the names as text.") from error
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:

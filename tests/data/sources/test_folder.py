@@ -99,6 +99,8 @@ def test_a_changed_folder_is_read_again(split):
 
 
 def test_other_folders_are_refused(split, tmp_path):
+    with pytest.raises(ConfigError, match="16384 pixels per side at most"):
+        data.load("folder:/nowhere@9999999999")
     with pytest.raises(ConfigError, match="there is no folder '/nowhere' of image files"):
         data.load("folder:/nowhere")
     with pytest.raises(ConfigError, match="fewer than two classes"):

@@ -55,6 +55,10 @@ def test_gray_images_and_label_columns_are_accepted(tmp_path):
     assert dataset.classes == ("0", "1")
 
 
+def test_class_names_may_be_bytes(tmp_path):
+    assert data.load(save_npz(tmp_path, classes=np.array([b"cat", b"dog"]))).classes == ("cat", "dog")
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -75,7 +79,13 @@ def test_gray_images_and_label_columns_are_accepted(tmp_path):
         ({"y_train": np.arange(20) - 1}, "labels from -1 to 18: they must be from 0"),
         ({"y_train": np.linspace(0, 1, 20)}, "labels must be integers"),
         ({"classes": np.array(["only"])}, "classes has 1 names, but a label is 1"),
-        ({"classes": np.array(3)}, "classes has 1 names, but a label is 1"),
+        (
+            {"classes": np.array(3)},
+            "classes has the shape () and the type int64: it must be one list",
+        ),
+        ({"classes": np.array([["cat"], ["dog"]])}, "classes has the shape (2, 1)"),
+        ({"classes": np.array([0.5, 1.5])}, "the type float64: it must be one list of names"),
+        ({"classes": np.array([b"cat", b"\xff"])}, "a name in classes isn't UTF-8"),
         ({"classes": np.array(["cat", "cat"])}, "two classes have the same name, 'cat'"),
         (
             {"y_train": np.full(20, 2**32 + 1, np.uint64)},
