@@ -149,8 +149,8 @@ def check_hparams(hparams: HParams) -> None:
         )
     if hparams.schedule != "multistep" and (milestones or rates):
         raise ConfigError("--milestones and --rates go with --schedule multistep.")
-    if list(milestones) != sorted(set(milestones)):
-        raise ConfigError(f"--milestones are {_join(milestones)}: each must be larger than the one before.")
+    if list(milestones) != sorted(milestones):
+        raise ConfigError(f"--milestones are {_join(milestones)}: none must be smaller than the one before.")
     if rates and len(rates) != len(milestones) + 1:
         raise ConfigError(
             f"--rates has {len(rates)} values and --milestones {len(milestones)}: there must be one rate "
