@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from kapp.data import Augmentation
 from kapp.papers import hu, ratusznik
 from kapp.papers.distillation import TEMPERATURES
 from kapp.reporting.markdown import Block, Paragraph, Table, to_markdown
@@ -33,6 +34,12 @@ TRAINING = (
     "validate_every backend precision"
 ).split()
 FOLLOW_EPOCHS = ("milestones", "warmup_epochs", "validate_every")  # mostly a fraction of the epochs
+# The views that are off by default are named where they are on.
+OFF = {
+    each.name: each.default
+    for each in dataclasses.fields(Augmentation)
+    if each.name not in ("crop_padding", "flip", "flip_order")
+}
 EXPERIMENT = ["recipe", "model", *SUPERVISION, *TRAINING]  # runs that share these differ in the seed only
 COLUMNS += [name for name in EXPERIMENT if name not in COLUMNS]
 PHASES = {"linear_probe": "linear probe", "fine_tuning": "fine-tuning"}
@@ -109,11 +116,17 @@ def experiments(frame: pd.DataFrame) -> pd.DataFrame:
         for name in EXPERIMENT:
             of_equals = group.groupby("epochs")[name] if name in FOLLOW_EPOCHS else group[name]
             if np.max(of_equals.nunique(dropna=False)) > 1:
-                prefix = f", {name.replace('_', ' ')} "
-                table.loc[group.index, "trained_on"] += prefix + group[name].map(
-                    lambda value: format_value(value) or "none"
-                )
+                table.loc[group.index, "trained_on"] += [_difference(name, value) for value in group[name]]
     return table
+
+
+def _difference(name: str, value: Any) -> str:
+    """How a setting is named that other experiments have otherwise."""
+    if name == "flip":
+        return "" if value else ", no flips"
+    if name in OFF and value == OFF[name]:
+        return ""
+    return f", {name.replace('_', ' ')} {format_value(value) or 'none'}"
 
 
 def comparison(frame: pd.DataFrame) -> str:

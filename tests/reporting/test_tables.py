@@ -97,6 +97,19 @@ def test_a_setting_that_one_experiment_does_not_have_is_none(make_run):
     assert trained_on == ["labels, milestones 20 30", "labels, milestones none"]
 
 
+def test_views_are_named_where_they_are_on(make_run):
+    views = ({}, {"hue": 0.1}, {"mixup": 1.0}, {"crop_padding": 0}, {"crop_padding": 0, "flip": False})
+    default = {"crop_padding": 4, "flip": True}
+    frame = rows(*(make_run(f"r{i}", **default | each) for i, each in enumerate(views)))
+    assert list(tables.experiments(frame)["trained_on"]) == [
+        "labels, crop padding 4",
+        "labels, crop padding 4, hue 0.1",
+        "labels, crop padding 4, mixup 1",
+        "labels, crop padding 0",
+        "labels, crop padding 0, no flips",
+    ]
+
+
 def test_a_warm_up_that_follows_from_the_epochs_is_not_named(make_run):
     warm_ups = ((20, 1), (60, 3), (60, 6))
     runs = [make_run(f"r{e}-{w}", epochs=e, warmup_epochs=w, schedule="cosine") for e, w in warm_ups]
