@@ -188,6 +188,8 @@ def test_what_was_damaged_changes_no_result(run, dataset, tmp_path):
     whole = new_run(tmp_path / "whole")
     weights = train(whole, dataset)
     flip(run.checkpoint_files[0])
+    run.previous_model_file.unlink(missing_ok=True)
+    run.previous_model_file.write_bytes(b"damaged")
     rows = run.metrics_rows()
     run.write_metrics([{**rows[0], "val_accuracy": 1.0}, *rows[1:]])
     assert equal_arrays(train(run, dataset), weights)
