@@ -572,10 +572,11 @@ def default_epochs(scale: Scale, model: str, kind: Kind | None = None) -> int:
 
 def for_epochs(hparams: HParams, epochs: int) -> HParams:
     """`hparams` for a training of another length: the rate rises and falls at the same fractions of it."""
-    if hparams.milestones == hu.milestones(hparams.epochs) and not hparams.rates:
-        milestones = hu.milestones(epochs)
-    else:
-        milestones = tuple(max(1, round(each * epochs / hparams.epochs)) for each in hparams.milestones)
+    milestones = tuple(max(1, round(each * epochs / hparams.epochs)) for each in hparams.milestones)
+    printed = hu.milestones(epochs)  # fewer, where a training is so short that two would be equal
+    is_printed = hparams.milestones == hu.milestones(hparams.epochs)
+    if is_printed and (not hparams.rates or len(printed) == len(milestones)):
+        milestones = printed
     warmup = min(epochs - 1, max(1, round(hparams.warmup_epochs * epochs / hparams.epochs)))
     return dataclasses.replace(
         hparams,
