@@ -71,10 +71,9 @@ class Config:
         if self.keras is not None:
             if predictor.find_format(self.keras) != "keras":
                 raise ConfigError(f"--keras is {self.keras}: it must be a .keras file.")
-            if len(set(self.classes)) == len(self.classes) >= 2:
-                check_classes(self.classes, "--classes")
-            else:
+            if len(self.classes) < 2:
                 raise ConfigError("--keras needs --classes: at least 2 names, all different.")
+            check_classes(self.classes, "--classes")
         if self.run is not None:
             manifest.summarize(Run(self.run))
         sources.check_data_dir(self.data_dir)
