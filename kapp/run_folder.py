@@ -372,6 +372,20 @@ class Run:
         sha256 = {path.name: checksum(path) for path in paths if is_file(path)}
         records.write(dataclasses.replace(result, sha256=sha256), self.folder / "result.json")
 
+    def write_place(self, out: str) -> None:
+        """Write where the run is, into its settings; it was copied there.
+
+        Raises:
+            KappError: it is finished, and a file has changed since.
+        """
+        result = self.result if self.is_finished else None
+        for name in result.sha256 if result else ():
+            self.check_file(name)
+        settings = {**self.config.settings, "out": out}
+        records.write(dataclasses.replace(self.config, settings=settings), self.folder / "config.json")
+        if result is not None:
+            self.write_result(result)
+
     def write_report(self, text: str) -> None:
         write_text(self.report_file, text)
 

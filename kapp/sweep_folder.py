@@ -197,11 +197,11 @@ class Sweep:
             return  # an interrupted run, which the recipe resumes
         shutil.rmtree(self.best_folder, ignore_errors=True)
         if with_run and is_file(source / "model.keras"):
-            config = Run(source).config
-            settings = {**config.settings, "out": str(self.best_folder)}
             with atomic_folder(self.best_folder) as partial:
                 shutil.copytree(source, partial, dirs_exist_ok=True)
-                records.write(dataclasses.replace(config, settings=settings), partial / "config.json")
+                for run in (Run(partial).probe, Run(partial)):  # the probe of a transfer
+                    if run is not None:
+                        run.write_place(str(self.best_folder))
 
     def delete_weights(self) -> None:
         """Delete the networks of the trials that have ended, except that of the best."""

@@ -160,11 +160,17 @@ def test_a_sweep_that_lost_a_trial_is_not_complete_with_fewer_trials(tmp_path):
 def test_the_copy_of_the_best_trials_run_has_its_own_folder_in_its_settings(tmp_path):
     with Sweep.open(tmp_path / "sweep", CONFIG) as sweep:
         source = Run.create(sweep.run_folder(4), example_records.config(out=str(sweep.run_folder(4))))
-        source.model_file.write_bytes(b"a network")
+        probe = Run.create(source.linear_probe, source.config)
+        for run in (source, probe):
+            run.model_file.write_bytes(b"a network")
+        probe.write_result(example_records.RESULT)  # finished: its files have checksums
         sweep.copy_to_best(Trial(4, {}, epochs=3, run=4, config=source.config.settings), with_run=True)
         best = Run(sweep.best_folder)
-        assert best.config.settings == {**source.config.settings, "out": str(sweep.best_folder)}
-        assert best.model_file.read_bytes() == b"a network"
+        for run in (best, best.probe):
+            assert run.config.settings == {**source.config.settings, "out": str(sweep.best_folder)}
+            assert run.check_file("config.json")
+            assert run.model_file.read_bytes() == b"a network"
+        assert (best.is_finished, best.probe.is_finished) == (False, True)
 
 
 def test_overwriting_waits_for_another_process(tmp_path, capsys):
