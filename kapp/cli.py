@@ -7,6 +7,7 @@ import math
 import os
 import re
 import shlex
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from kapp import distributed, interrupt
-from kapp.errors import ConfigError, KappError, unknown
+from kapp.errors import ConfigError, KappError, undecodable, unknown
 from kapp.progress import PrintableOutput, printable
 from kapp.records import CHECKSUM, matches_checksum
 
@@ -25,6 +26,7 @@ Config = TypeVar("Config")
 OUT_OF_MEMORY = ("RESOURCE_EXHAUSTED", "OOM when allocating", "out of memory", "can't allocate memory")
 BROKEN_PIPE_STATUS = 128 + 13  # as if SIGPIPE had ended the process
 BACKENDS = ("tensorflow", "jax", "torch")
+MIN_COLUMNS = 40  # of the terminal; below 10 the layout of --help never ends
 # The recipe and the flags of this process; empty where it isn't a command.
 command_line: list[str] = []
 # Keys of config.json that are no settings.
@@ -83,7 +85,7 @@ def _system_error(error: Exception) -> str | None:
     if isinstance(error, RecursionError):
         return f"a file is nested too deeply ({first_line}). Give another file."
     if isinstance(error, UnicodeEncodeError):
-        return f"{ascii(error.object)[:300]} is a name that can't be decoded. Rename the file or the folder."
+        return undecodable(error.object)
     if isinstance(error, OSError):
         place = f" {error.filename}" if error.filename is not None else ""
         return f"cannot read or write{place}: {error.strerror or first_line}. Choose another place."
@@ -101,6 +103,8 @@ def parse(config_type: type[Config], arguments: Sequence[str]) -> Config:
     """
     import tyro
 
+    if shutil.get_terminal_size().columns < MIN_COLUMNS:
+        os.environ["COLUMNS"] = str(MIN_COLUMNS)
     arguments = [word for argument in arguments for word in _split_config(argument)]
     if "--config" in arguments:
         at = arguments.index("--config")

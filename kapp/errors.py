@@ -19,6 +19,11 @@ class TrainingFailed(KappError):
     """
 
 
+def undecodable(name: str) -> str:
+    """The message for a name that isn't valid UTF-8."""
+    return f"{ascii(name)[:300]} is a name that can't be decoded. Rename the file or the folder."
+
+
 def unknown(what: str, received: str, accepted: Iterable[str], more: str = "") -> ConfigError:
     """The error for an unknown name: what was received, the nearest correct spelling, what is accepted."""
     accepted = list(accepted)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kapp import interrupt, progress
-from kapp.errors import ConfigError, KappError
+from kapp.errors import ConfigError, KappError, undecodable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -316,9 +316,7 @@ def refuse_undecodable(text: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise ConfigError(
-            f"{ascii(text)[:300]} is a name that can't be decoded. Rename the file or the folder."
-        ) from error
+        raise ConfigError(undecodable(text)) from error
 
 
 def list_folder(folder: Path) -> list[Path]:

@@ -131,6 +131,19 @@ def test_help_and_wrong_flags_need_neither_keras_nor_numpy(recipe):
         assert done.returncode == status, done.stderr.decode()
 
 
+@pytest.mark.parametrize("columns", ["1", "5"])
+def test_help_fits_a_terminal_of_few_columns(columns):
+    done = subprocess.run(
+        [sys.executable, "-m", "kapp.recipes.train", "--help"],
+        env={**os.environ, "COLUMNS": columns},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0
+    assert "--learning-rate" in done.stdout
+
+
 def test_keras_starts_without_scikit_learn():
     program = "import sys; from kapp import cli; cli.start_keras(); print('sklearn' in sys.modules)"
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
