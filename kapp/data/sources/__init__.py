@@ -76,7 +76,7 @@ def load_unlabeled(name: str, image_shape: tuple[int, int, int], data_dir: str |
         path, cache = Path(rest), home(data_dir)
         key = f"unlabeled-{path.resolve().name}-{folder.unlabeled_digest(path, image_shape)}"
         create = partial(folder.load_unlabeled, path, image_shape, cache)
-        images = load_or_create(cache / "arrays" / re.sub(r"[^\w.-]", "_", key), create).images
+        images = load_or_create(_cached(cache, key), create).images
     if images.shape[1:] != image_shape:
         raise ConfigError(
             f"--unlabeled {name} has images of {images.shape[1:]}, the data set has images of {image_shape}: "
@@ -145,4 +145,9 @@ def _load(name: str, data_dir: str | None) -> Arrays:
         case _:
             key = name
             create = partial(tfds.load, rest or name, cache)
-    return load_or_create(cache / "arrays" / re.sub(r"[^\w.-]", "_", key), create)
+    return load_or_create(_cached(cache, key), create)
+
+
+def _cached(cache: Path, key: str) -> Path:
+    """The folder of the data set `key`, whose last characters differ from those of all others."""
+    return cache / "arrays" / re.sub(r"[^\w.-]", "_", key)[-60:]  # at most 240 bytes: names have up to 255

@@ -98,6 +98,12 @@ def test_a_changed_folder_is_read_again(split):
     assert after.checksum != before.checksum
 
 
+def test_a_folder_may_have_the_longest_name_that_files_have(split):
+    longest = split.rename(split.with_name("é" * 127))  # 254 bytes
+    for _ in range(2):  # the second time from the array cache
+        assert len(data.load(f"folder:{longest}").train) == 16
+
+
 def test_other_folders_are_refused(split, tmp_path):
     with pytest.raises(ConfigError, match="16384 pixels per side at most"):
         data.load("folder:/nowhere@9999999999")
