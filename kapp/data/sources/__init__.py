@@ -22,6 +22,8 @@ NAMES = (
     "shapes:far",
 )
 FORMS = ", or cifar100:CLASS,CLASS,..., or tfds:NAME, or npz:PATH, or folder:PATH[@SIZE]"
+# Characters of a folder's name in that of its cache: up to 200 bytes in UTF-8; a file name has 255 at most.
+LONGEST_NAME = 50
 
 
 def check(name: str) -> None:
@@ -74,7 +76,7 @@ def load_unlabeled(name: str, image_shape: tuple[int, int, int], data_dir: str |
         images = npz.load_unlabeled(Path(rest))
     else:
         path, cache = Path(rest), home(data_dir)
-        key = f"unlabeled-{path.resolve().name}-{folder.unlabeled_digest(path, image_shape)}"
+        key = f"unlabeled-{path.resolve().name[:LONGEST_NAME]}-{folder.unlabeled_digest(path, image_shape)}"
         create = partial(folder.load_unlabeled, path, image_shape, cache)
         images = load_or_create(_cached(cache, key), create).images
     if images.shape[1:] != image_shape:
@@ -137,7 +139,7 @@ def _load(name: str, data_dir: str | None) -> Arrays:
             return tfds.cifar100_subset(load("cifar100", data_dir), rest)
         case "folder":
             spec = folder.parse(rest)
-            key = f"folder-{spec.path.resolve().name}-{folder.digest(spec)}"
+            key = f"folder-{spec.path.resolve().name[:LONGEST_NAME]}-{folder.digest(spec)}"
             create = partial(folder.load, spec, cache)
         case "shapes":
             key = f"{name}-{shapes.VERSION}"
@@ -149,5 +151,5 @@ def _load(name: str, data_dir: str | None) -> Arrays:
 
 
 def _cached(cache: Path, key: str) -> Path:
-    """The folder of the data set `key`, whose last characters differ from those of all others."""
-    return cache / "arrays" / re.sub(r"[^\w.-]", "_", key)[-60:]  # at most 240 bytes: names have up to 255
+    """The folder of the data set `key` in the array cache."""
+    return cache / "arrays" / re.sub(r"[^\w.-]", "_", key)

@@ -99,7 +99,7 @@ def test_a_changed_folder_is_read_again(split):
 
 
 def test_a_folder_may_have_the_longest_name_that_files_have(split):
-    longest = split.rename(split.with_name("é" * 127))  # 254 bytes
+    longest = split.rename(split.with_name("𠀀" * 63))  # 252 bytes, letters
     for _ in range(2):  # the second time from the array cache
         assert len(data.load(f"folder:{longest}").train) == 16
 
