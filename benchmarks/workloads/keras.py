@@ -53,16 +53,18 @@ def train(
     """Training on a data set as Keras's guides write it: layers that flip and move the images and that
     standardize them, Adam at its default rate, float32, `model.fit` on arrays. The images for training and
     validation are those of kapp. `CSVLogger` writes metrics.csv into the folder `out`."""
-    settings = train_recipe.Config(network, dataset=dataset).resolved()
-    images = settings.data.load(dataset, batch_size)
+    images = train_recipe.Config(network, dataset=dataset).data.load(dataset, batch_size)
     normalization = keras.layers.Normalization()
     normalization.adapt(images.train.images)
+    channels = images.image_shape[-1]
+    # The network's own standardization changes nothing: the layer before it has standardized the images.
+    arguments = images.model_arguments | {"mean": [0.0] * channels, "std": [1.0] * channels}
     model = keras.Sequential(
         [
             keras.layers.RandomFlip("horizontal"),
             keras.layers.RandomTranslation(0.125, 0.125, fill_mode="constant"),
             normalization,
-            in_keras_layers(settings.network.build(network, images, seed=0)),
+            in_keras_layers(models.build(network, **arguments)),
         ]
     )
     model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks import suite
 from benchmarks.__main__ import main, measure
-from benchmarks.compare import parse
+from benchmarks.compare import parse, run
 from benchmarks.results import Contender
 from benchmarks.suite import Commands, Memory
 from kapp.errors import KappError
@@ -124,6 +124,15 @@ def test_the_recipe_and_plain_keras_write_the_rows_that_are_followed(tiny_npz):
         lines = []
         assert suite.TimeToAccuracy("tiny", "net", [contender], [0.5]).measure(1, lines.append)
         assert len(lines) == 2
+
+
+@pytest.mark.slow  # a training
+def test_plain_keras_learns_what_it_validates(tmp_path):
+    """The images were standardized twice: then the training improves, and the validation stays at chance."""
+    out = tmp_path / "run"
+    run(f"python -m benchmarks.workloads.keras train 64fc^2-10fc --dataset shapes --epochs 3 --out {out}")
+    rows = list(csv.DictReader((out / "metrics.csv").open()))
+    assert all(float(row["val_accuracy"]) > 0.15 for row in rows)
 
 
 @pytest.mark.slow  # six processes with Keras
