@@ -297,7 +297,7 @@ TIMES_TO_ACCURACY = (
     time_to_accuracy(
         "linear_3",
         "linear_3",
-        60,
+        40,
         [f"--model linear_3 {SHORT_SCHEDULE} --epochs {epochs}" for epochs in (25, 100)],
         (0.60, 0.65),
     ),
