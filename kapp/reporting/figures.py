@@ -93,13 +93,15 @@ def over_epochs(
     save(figure, path, title)
 
 
-def by_epochs(table: pd.DataFrame, path: Path, title: str) -> None:
-    """Draws the test accuracy by the epochs of the training, a panel per model and a line for each kind of
-    supervision.
+def by_quantity(table: pd.DataFrame, quantity: str, label: str, path: Path, title: str) -> None:
+    """Draws the test accuracy by a number, such as the epochs of the training, a panel per model and a line
+    for each kind of supervision.
 
     Args:
         table: rows as from `tables.experiments`, of one data set and width, with `series`, the name of the
             line that a row is a point of.
+        quantity: the column of the number.
+        label: what it counts, for the axis.
     """
     groups = list(table.groupby("model", sort=False))
     figure = Figure(figsize=(max(7, 5 * len(groups)), 4.6), layout=ConstrainedLayoutEngine(wspace=0.06))
@@ -108,21 +110,21 @@ def by_epochs(table: pd.DataFrame, path: Path, title: str) -> None:
     lines: dict[str, Any] = {}
     for axes, (model, group) in zip(figure.subplots(1, len(groups), squeeze=False)[0], groups):
         for name in (name for name in names if name in set(group["series"])):
-            line = group[group["series"] == name].sort_values("epochs")
+            line = group[group["series"] == name].sort_values(quantity)
             accuracy = line["test_accuracy"].to_numpy()
             errors = [accuracy - line["low"].to_numpy(), line["high"].to_numpy() - accuracy]
             style: dict[str, Any] = {"marker": "o", "markersize": 5, "capsize": 3, "color": colors[name]}
-            lines[name] = axes.errorbar(line["epochs"], accuracy, errors, **style)
+            lines[name] = axes.errorbar(line[quantity], accuracy, errors, **style)
         axes.set_xscale("log")
-        axes.set_xticks(sorted(set(group["epochs"])), [f"{each:g}" for each in sorted(set(group["epochs"]))])
+        ticks = sorted(set(group[quantity]))
+        axes.set_xticks(ticks, [f"{each:g}" for each in ticks])
         axes.minorticks_off()
-        axes.set_xlabel("epochs of the training")
+        axes.set_xlabel(label)
         axes.set_ylabel("test accuracy")
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=1))
         axes.set_title(model, parse_math=False)
         simplify(axes)
-    labels = [name if name.startswith("labels") else f"from {name}" for name in lines]
-    labels = [each.replace("$", r"\$") for each in labels]  # no formula
+    labels = [_source_label(name, table) for name in lines]
     figure.legend([*lines.values()], labels, loc="outside lower center", frameon=False, fontsize=9)
     save(figure, path, f"{title}\n{_error_bars(table['n'].min(), table['n'].max())}")
 
@@ -173,10 +175,8 @@ def bars(
                 axes.hlines(value, x - half, x + half, color="black", linestyles=(0, (1.5, 1)))
                 top = max(top, value)
             axes.annotate(f"{100 * row['test_accuracy']:.1f}", (x, top), **above)
-    on_labels = "from scratch" if table["phase"].notna().any() else "on labels"
     for name in sources:
-        label = name.replace("labels", on_labels) if name.startswith("labels") else f"from {name}"
-        axes.bar(0, 0, color=colors[name], label=label.replace("$", r"\$"))  # no formula
+        axes.bar(0, 0, color=colors[name], label=_source_label(name, table))
     if published:
         axes.plot([], [], color="black", linestyle=(0, (1.5, 1)), label="published")
 
@@ -278,6 +278,13 @@ def _lines(axes: Axes, metrics: pd.DataFrame, quantity: str, has_validation: boo
     if axes.lines:
         axes.legend(frameon=False)
     simplify(axes)
+
+
+def _source_label(name: str, table: pd.DataFrame) -> str:
+    """What a network learned from, in a legend: `name`, as in `trained_on`, of the experiments of `table`."""
+    on_labels = "from scratch" if table["phase"].notna().any() else "on labels"
+    label = name.replace("labels", on_labels, 1) if name.startswith("labels") else f"from {name}"
+    return label.replace("$", r"\$")  # no formula
 
 
 def _error_bars(least: int, most: int) -> str:

@@ -14,7 +14,7 @@ from kapp.fileio import atomic_file, make_folder, write_text
 from kapp.metrics import significance
 from kapp.reporting import differences, figures, run_report, tables
 from kapp.reporting.markdown import Block, Figure, Heading, Paragraph, Table, escape, to_markdown
-from kapp.reporting.tables import format_value, points
+from kapp.reporting.tables import FOLLOW_EPOCHS, format_value, points
 from kapp.run_folder import Run
 
 CIRCUMSTANCES = "dataset width epochs seed device backend precision commit".split()
@@ -80,6 +80,7 @@ def write(runs: Iterable[Run], out: Path, title: str = "Results", note: str = ""
         *_differences(matched),
         *_bars(frame, out / "figures"),
         *_by_epochs(frame, out / "figures"),
+        *_by_labels(frame, out / "figures"),
         *_curves(matched, runs, out / "figures"),
         Heading("Settings"),
         tables.pairs({name: _distinct(frame[name]) for name in CIRCUMSTANCES}),
@@ -174,16 +175,44 @@ def _differences(matched: Sequence[Match]) -> list[Block]:
 def _by_epochs(frame: pd.DataFrame, folder: Path) -> Iterator[Block]:
     """One figure per data set and width of the networks that were trained for several numbers of epochs, on
     labels as well as by distillation."""
-    table = tables.experiments(frame[frame["phase"].isna()])
-    table["series"] = [re.sub(r", epochs [\d.]+", "", name) for name in table["trained_on"]]
-    lines = table.groupby(["model", "dataset", "width", "series"], dropna=False, sort=False)
-    table = table[lines["epochs"].transform("nunique") > 1]
+    table = _lines(tables.experiments(frame[frame["phase"].isna()]), "epochs", ["epochs"])
     is_distilled = (table["teachers"] != "").groupby([table[name] for name in ("model", "dataset", "width")])
     table = table[is_distilled.transform("nunique") > 1]
+    yield from _by_quantity(table, "epochs", "epochs of the training", folder)
+
+
+def _by_labels(frame: pd.DataFrame, folder: Path) -> Iterator[Block]:
+    """One figure per data set and width of the networks that were trained with several numbers of labels."""
+    table = tables.experiments(frame)
+    table["labels"] = table["labeled"].fillna(table["train_images"])
+    table = _lines(table, "labels", ["labeled", "train images", "epochs", *FOLLOW_EPOCHS])
+    yield from _by_quantity(table, "labels", "training images with a label", folder)
+
+
+def _lines(table: pd.DataFrame, quantity: str, follow: Sequence[str]) -> pd.DataFrame:
+    """Returns the rows of `table` that are points of a line over `quantity`, with `series`, its name.
+
+    Of several experiments at one point, the one with the best validation accuracy.
+
+    Args:
+        table: as from `tables.experiments`.
+        quantity: a column.
+        follow: the settings that differ along a line.
+    """
+    settings = "|".join(name.replace("_", " ") for name in follow)
+    table["series"] = [re.sub(rf", (?:{settings}) [^,]+", "", name) for name in table["trained_on"]]
+    line = ["model", "dataset", "width", "series"]
+    several = table.groupby(line, dropna=False, sort=False)[quantity].transform("nunique") > 1
+    best = table["val_accuracy"].fillna(0).sort_values(kind="stable").index
+    return table[several & ~table.loc[best].duplicated([*line, quantity], keep="last")]
+
+
+def _by_quantity(table: pd.DataFrame, quantity: str, label: str, folder: Path) -> Iterator[Block]:
+    """One figure per data set and width of `table`, as from `_lines`."""
     for (dataset, width), group in table.groupby(["dataset", "width"], dropna=False, sort=False):
-        path = folder / file_name("epochs", str(dataset), format_value(width))
-        figures.by_epochs(group, path, str(dataset))
-        yield Figure(f"figures/{path.name}", f"Test accuracy by the epochs of the training, {dataset}")
+        path = folder / file_name(quantity, str(dataset), format_value(width))
+        figures.by_quantity(group, quantity, label, path, str(dataset))
+        yield Figure(f"figures/{path.name}", f"Test accuracy by the {label}, {dataset}")
 
 
 def _bars(frame: pd.DataFrame, folder: Path) -> Iterator[Block]:

@@ -73,8 +73,8 @@ def test_accuracies_over_epochs_are_the_mean_and_the_range_of_the_seeds(make_run
 
 
 def test_accuracies_by_epochs_are_a_line_per_supervision_with_the_intervals_of_its_rows(tmp_path, drawn):
-    labels = {"model": "linear_3", "series": "labels", "n": 1}
-    distilled = {"model": "linear_3", "series": "teacher_1, kl", "n": 3}
+    labels = {"model": "linear_3", "series": "labels", "phase": None, "n": 1}
+    distilled = {"model": "linear_3", "series": "teacher_1, kl", "phase": None, "n": 3}
     table = pd.DataFrame(
         [
             {**distilled, "epochs": 300, "test_accuracy": 0.69, "low": 0.68, "high": 0.71},
@@ -84,7 +84,7 @@ def test_accuracies_by_epochs_are_a_line_per_supervision_with_the_intervals_of_i
             {**labels, "model": "conv_1", "epochs": 30, "test_accuracy": 0.7, "low": 0.69, "high": 0.71},
         ]
     )
-    figures.by_epochs(table, tmp_path / "epochs.png", "cifar10")
+    figures.by_quantity(table, "epochs", "epochs of the training", tmp_path / "epochs.png", "cifar10")
     assert_figure(tmp_path / "epochs.png", (1000, 400))
     linear, conv = drawn[0].axes
     assert [linear.get_title(), conv.get_title()] == ["linear_3", "conv_1"]
@@ -92,7 +92,7 @@ def test_accuracies_by_epochs_are_a_line_per_supervision_with_the_intervals_of_i
     assert (list(line.get_xdata()), list(line.get_ydata())) == ([30, 300], [0.62, 0.69])
     np.testing.assert_allclose([each[:, 1] for each in bars.get_segments()], [[0.61, 0.63], [0.68, 0.71]])
     assert list(conv.containers[0][0].get_ydata()) == [0.7]
-    assert [each.get_text() for each in drawn[0].legends[0].texts] == ["labels", "from teacher_1, kl"]
+    assert [each.get_text() for each in drawn[0].legends[0].texts] == ["on labels", "from teacher_1, kl"]
     assert [each.get_text() for each in linear.get_xticklabels()] == ["30", "300"]
 
 

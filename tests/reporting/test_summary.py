@@ -139,10 +139,29 @@ def test_lengths_of_training_are_drawn_on_labels_and_distilled(make_run, tmp_pat
     assert axes.get_title() == "linear_3"
     lines = [(list(each[0].get_xdata()), list(each[0].get_ydata())) for each in axes.containers]
     assert lines == [([3, 6], pytest.approx([0.505, 0.525])), ([3, 6], pytest.approx([0.515, 0.565]))]
-    assert [text.get_text() for text in figure.legends[0].texts] == ["labels", "from teacher_1"]
+    assert [text.get_text() for text in figure.legends[0].texts] == ["on labels", "from teacher_1"]
     assert "![Accuracy of linear_3 from teacher_1 (prob_mse), 2 seeds: mean, lowest and highest]" in text
     curves = next(each for each in drawn if each.axes[0].get_ylabel() == "validation accuracy")
     assert list(curves.axes[0].lines[1].get_xdata()) == list(range(1, 7))  # of the longest
+
+
+def test_numbers_of_labels_are_drawn_from_scratch_and_transferred(make_run, tmp_path, drawn):
+    """A line has one point per number, whatever else follows from it."""
+    shared = {"source": "cifar10", "head": "linear", "phase": "fine_tuning"}
+    runs = [
+        make_run(f"{name}{labels}", accuracy=accuracy, train_images=labels, epochs=9000 // labels, **settings)
+        for name, accuracy, settings in (("scratch", 0.4, {}), ("tuned", 0.6, shared))
+        for labels in (250, 1000)
+    ]
+    runs += [make_run("few", accuracy=0.3, train_images=500, labeled=50, epochs=1)]
+    runs += [make_run("short", accuracy=0.2, train_images=250, epochs=2)]  # less accurate in validation, too
+    text = write(runs, tmp_path / "out")
+    assert "Test accuracy by the training images with a label, cifar10](figures/labels-cifar10-1.png)" in text
+    figure = next(each for each in drawn if each.axes[0].get_xlabel() == "training images with a label")
+    lines = [(list(each[0].get_xdata()), list(each[0].get_ydata())) for each in figure.axes[0].containers]
+    assert lines == [([50, 250, 1000], [0.3, 0.4, 0.4]), ([250, 1000], [0.6, 0.6])]
+    names = [each.get_text() for each in figure.legends[0].texts]
+    assert names == ["from scratch", "from cifar10, fine-tuning"]
 
 
 def test_equal_differences_of_all_seeds_are_compared_on_the_images_of_the_first(make_run, tmp_path):
