@@ -14,7 +14,7 @@ from kapp.fileio import atomic_file, make_folder, write_text
 from kapp.metrics import significance
 from kapp.reporting import differences, figures, run_report, tables
 from kapp.reporting.markdown import Block, Figure, Heading, Paragraph, Table, escape, to_markdown
-from kapp.reporting.tables import FOLLOW_EPOCHS, format_value, points
+from kapp.reporting.tables import FOLLOWED, format_value, points
 from kapp.run_folder import Run
 
 CIRCUMSTANCES = "dataset width epochs seed device backend precision commit".split()
@@ -185,7 +185,7 @@ def _by_labels(frame: pd.DataFrame, folder: Path) -> Iterator[Block]:
     """One figure per data set and width of the networks that were trained with several numbers of labels."""
     table = tables.experiments(frame)
     table["labels"] = table["labeled"].fillna(table["train_images"])
-    table = _lines(table, "labels", ["labeled", "train images", "epochs", *FOLLOW_EPOCHS])
+    table = _lines(table, "labels", ["labeled", "epochs", *FOLLOWED])
     yield from _by_quantity(table, "labels", "training images with a label", folder)
 
 

@@ -33,7 +33,9 @@ TRAINING = (
     "random_erasing mixup cutmix pooling_norm code_variants validation_images "
     "validate_every backend precision"
 ).split()
-FOLLOW_EPOCHS = ("milestones", "warmup_epochs", "validate_every")  # mostly a fraction of the epochs
+# Settings that mostly follow from another one: the first three are a fraction of the epochs.
+FOLLOWED = dict.fromkeys(("milestones", "warmup_epochs", "validate_every"), "epochs")
+FOLLOWED |= {"train_images": "labeled"}
 # The views that are off by default are named where they are on.
 OFF = {
     each.name: each.default
@@ -91,10 +93,10 @@ def experiments(frame: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         The `EXPERIMENT` columns and the parameters; `trained_on` ("labels", "deep_resnet", ...), which no
-        other experiment of the model has (a warm-up that follows from the epochs isn't named in it); `n`, the
-        number of runs; means of `val_accuracy` and `test_accuracy`; their sample standard deviations
-        `val_spread` and `test_spread`, NaN for one run; and (`low`, `high`): the 95% interval of one run, or
-        mean ± deviation of several.
+        other experiment of the model has (a setting that follows from another one, as `FOLLOWED`, isn't named
+        in it); `n`, the number of runs; means of `val_accuracy` and `test_accuracy`; their sample standard
+        deviations `val_spread` and `test_spread`, NaN for one run; and (`low`, `high`): the 95% interval of
+        one run, or mean ± deviation of several.
     """
     # Transfers that differ in the fine-tuning alone share their linear probe: it counts once.
     frame = frame.drop_duplicates([*EXPERIMENT, "seed", "test_accuracy", "val_accuracy", "test_loss"])
@@ -114,7 +116,7 @@ def experiments(frame: pd.DataFrame) -> pd.DataFrame:
     table["trained_on"] = [trained_on(row) for row in table.to_dict("records")]
     for _, group in table.groupby(["model", "dataset", "width", "trained_on"], dropna=False, sort=False):
         for name in EXPERIMENT:
-            of_equals = group.groupby("epochs")[name] if name in FOLLOW_EPOCHS else group[name]
+            of_equals = group.groupby(FOLLOWED[name], dropna=False)[name] if name in FOLLOWED else group[name]
             if np.max(of_equals.nunique(dropna=False)) > 1:
                 table.loc[group.index, "trained_on"] += [_difference(name, value) for value in group[name]]
     return table

@@ -124,6 +124,17 @@ def test_a_warm_up_that_follows_from_the_epochs_is_not_named(make_run):
     ]
 
 
+def test_training_images_that_follow_from_the_labels_are_not_named(make_run):
+    numbers = ((250, 250), (500, 500), (500, 4000))
+    runs = [make_run(f"r{few}-{n}", labeled=few, train_images=n) for few, n in numbers]
+    assert list(tables.experiments(rows(*runs[:2]))["trained_on"]) == [
+        "labels, labeled 250",
+        "labels, labeled 500",
+    ]
+    names = list(tables.experiments(rows(*runs))["trained_on"])
+    assert names[1:] == ["labels, train images 500, labeled 500", "labels, train images 4000, labeled 500"]
+
+
 def test_the_loss_is_named_unless_it_is_that_of_ratusznik_et_al(make_run):
     both = ["teacher_1", "deep_resnet"]
     frame = rows(
