@@ -147,6 +147,8 @@ def bars(
     models = sorted(dict.fromkeys(table["model"]), key=lambda model: model in teachers)
     sources = sorted(dict.fromkeys(table["trained_on"]), key=lambda name: not name.startswith("labels"))
     colors = {"labels": GRAY} | dict(zip((name for name in sources if name != "labels"), cycle(COLORS)))
+    others = [name for name in colors if name != "labels"]
+    hatches = {name: "//" * (i // len(COLORS)) for i, name in enumerate(others)}  # where colors repeat
     group_size = max(2, table.groupby("model").size().max())
     # The white background keeps the grid out of the number above a bar.
     background = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
@@ -168,7 +170,8 @@ def bars(
         group = group.sort_values("trained_on", key=lambda names: names.map(sources.index))
         for i, row in enumerate(group.to_dict("records")):
             x = place + (i - (len(group) - 1) / 2) * 0.84 / group_size
-            axes.bar(x, row["test_accuracy"], 2 * half, color=colors[row["trained_on"]])
+            name = row["trained_on"]
+            axes.bar(x, row["test_accuracy"], 2 * half, color=colors[name], hatch=hatches.get(name))
             axes.vlines(x, row["low"], row["high"], color="black", linewidth=1.2)
             top = row["high"]
             if (value := published.get((row["model"], row["teachers"]))) is not None:
@@ -176,7 +179,7 @@ def bars(
                 top = max(top, value)
             axes.annotate(f"{100 * row['test_accuracy']:.1f}", (x, top), **above)
     for name in sources:
-        axes.bar(0, 0, color=colors[name], label=_source_label(name, table))
+        axes.bar(0, 0, color=colors[name], hatch=hatches.get(name), label=_source_label(name, table))
     if published:
         axes.plot([], [], color="black", linestyle=(0, (1.5, 1)), label="published")
 

@@ -96,6 +96,13 @@ def test_accuracies_by_epochs_are_a_line_per_supervision_with_the_intervals_of_i
     assert [each.get_text() for each in linear.get_xticklabels()] == ["30", "300"]
 
 
+def test_bars_of_many_experiments_differ_in_color_or_hatch(make_run, tmp_path, drawn):
+    runs = [make_run(f"r{epochs}", epochs=epochs) for epochs in range(1, 13)]
+    figures.bars(tables.rows(run.folder for run in runs), tmp_path / "bars.png")
+    bars = drawn[0].axes[0].patches[:12]
+    assert len({(bar.get_facecolor(), bar.get_hatch()) for bar in bars}) == 12
+
+
 def test_bars_print_each_accuracy_in_the_papers_order(make_run, tmp_path, drawn):
     frame = tables.rows(
         run.folder
