@@ -4,7 +4,7 @@
     python -m benchmarks linear_3 memory     these benchmarks; their new rows replace the old ones
     python -m benchmarks --page              only write the page from rows.csv
 
-Each benchmark's rows are in rows.csv as soon as it has ended.
+rows.csv has the rows of a benchmark when it has ended, and those of a training or a curve before.
 """
 
 import argparse
@@ -58,8 +58,10 @@ def measure(benchmarks: list[suite.Benchmark], repetitions: int, path: Path) -> 
         print(f"[{number + 1}/{len(benchmarks)}] {benchmark.name}{estimate}", flush=True)
         conditions = results.conditions()
         try:
-            costs = benchmark.measure(repetitions, lambda line: print(f"    {line}", flush=True))
-            results.replace(path, benchmark.name, costs, conditions)
+            costs: results.Costs = {}
+            for more in benchmark.measure(repetitions, lambda line: print(f"    {line}", flush=True)):
+                costs |= more
+                results.replace(path, benchmark.name, costs, conditions)
         except KappError as error:  # the others can still be measured
             print(f"benchmarks: {benchmark.name} failed: {error}", file=sys.stderr, flush=True)
             failed += 1

@@ -3,7 +3,7 @@
 import json
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -27,8 +27,8 @@ class Comparison:
     contenders: Sequence[Contender]
     targets: Mapping[str, float]  # by peer: how many times as fast kapp should be
 
-    def measure(self, repetitions: int, report: Report) -> Costs:
-        return compare(self.contenders, repetitions, report)
+    def measure(self, repetitions: int, report: Report) -> Iterator[Costs]:
+        yield compare(self.contenders, repetitions, report)
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,9 @@ class Scaling:
     unit: str  # of the cost: images/s, or s per repetition
     contenders: Sequence[Contender]
 
-    def measure(self, repetitions: int, report: Report) -> Costs:
-        costs: Costs = {}
+    def measure(self, repetitions: int, report: Report) -> Iterator[Costs]:
         for _, curve in groupby(self.contenders, lambda contender: contender.group):
-            costs |= compare(list(curve), repetitions, report, start_together=True)
-        return costs
+            yield compare(list(curve), repetitions, report, start_together=True)
 
 
 @dataclass(frozen=True)
@@ -60,7 +58,7 @@ class Commands:
     target_fraction: float | None = None  # of the first command's seconds
     status: int = 0
 
-    def measure(self, repetitions: int, report: Report) -> Costs:
+    def measure(self, repetitions: int, report: Report) -> Iterator[Costs]:
         costs: Costs = {contender: [] for contender in self.contenders}
         for _ in range(repetitions + 1):
             with tempfile.TemporaryDirectory() as folder:
@@ -69,7 +67,7 @@ class Commands:
                 for contender, measured in costs.items():
                     measured.append(run(f"KAPP_DATA_DIR={folder} {contender.command}", self.status)[0])
                     report(f"{measured[-1].seconds:.1f} s: {contender.command}")
-        return costs
+        yield costs
 
 
 @dataclass(frozen=True)
@@ -82,8 +80,7 @@ class TimeToAccuracy:
     contenders: Sequence[Contender]
     targets: Sequence[float]
 
-    def measure(self, repetitions: int, report: Report) -> Costs:
-        costs: Costs = {}
+    def measure(self, repetitions: int, report: Report) -> Iterator[Costs]:
         for contender in self.contenders:
             best = 0.0
             with tempfile.TemporaryDirectory() as folder:
@@ -93,8 +90,7 @@ class TimeToAccuracy:
                     report(f"{accuracy:.1%} after {seconds / 60:.1f} minutes: {contender.command}")
                     if accuracy > best:
                         best = accuracy
-                        costs[contender._replace(x=f"{best:.4f}")] = [Repetition(seconds)]
-        return costs
+                        yield {contender._replace(x=f"{best:.4f}"): [Repetition(seconds)]}
 
 
 @dataclass(frozen=True)
@@ -110,7 +106,7 @@ class Memory:
     student: str = "linear_3"
     teacher: str = "deep_resnet"
 
-    def measure(self, repetitions: int, report: Report) -> Costs:
+    def measure(self, repetitions: int, report: Report) -> Iterator[Costs]:
         peak = "import kapp.training.loop, benchmarks.workloads; print(benchmarks.workloads.peak_bytes())"
         sizes = {("imports", "Keras started, kapp imported"): int(run_python(peak))}
         images, labels = random_images(self.train_images + self.test_images)
@@ -136,7 +132,7 @@ class Memory:
             ("required", f"{self.student}'s {weights:,} weights"): weights * 4,
             ("required", "Adam's two moments of the trainable weights"): trainable * 2 * 4,
         }
-        return {Contender(*what): [Repetition(0.0, peak_bytes=size)] for what, size in sizes.items()}
+        yield {Contender(*what): [Repetition(0.0, peak_bytes=size)] for what, size in sizes.items()}
 
 
 def run_python(statements: str) -> str:

@@ -80,7 +80,7 @@ def test_commands_of_a_repetition_share_a_new_cache():
         Contender(name, f"python -c '{count}assert len(open(d + \"/x\").read()) == {size}'")
         for name, size in (("first", 1), ("second", 2))
     )
-    costs = Commands("twice", "two commands", [first, second], 1.0).measure(2, lambda line: None)
+    (costs,) = Commands("twice", "two commands", [first, second], 1.0).measure(2, lambda line: None)
     assert [len(each) for each in costs.values()] == [3, 3]
 
 
@@ -101,17 +101,30 @@ def test_times_to_accuracy_are_those_of_each_new_best(tmp_path):
         suite.TimeToAccuracy("fast", "net", [Contender("kapp", f'python -c "{script}"')], [0.5]),
         [],
     )
-    costs = training.measure(5, lines.append)
-    assert [(each.group, each.x) for each in costs] == [
+    costs = [each for found in training.measure(5, lines.append) for each in found.items()]
+    assert [(each.group, each.x) for each, _ in costs] == [
         ("kapp", "0.2500"),
         ("kapp", "0.5000"),
         ("kapp", "0.6250"),
     ]
-    first, second, last = (cost.seconds for (cost,) in costs.values())
+    first, second, last = (cost.seconds for _, (cost,) in costs)
     assert second - first > 0.15
     assert last - second > 0.3  # two epochs
     assert len(lines) == 4
     assert "37.5% after 0.0 minutes" in lines[2]
+
+
+def test_the_epochs_of_a_training_are_kept_when_it_fails(tmp_path, capsys):
+    script = (
+        "import os, sys, time; folder = sys.argv[2]; os.mkdir(folder); "
+        "file = open(folder + '/metrics.csv', 'w', buffering=1); print('val_accuracy', file=file); "
+        "print(0.25, file=file); time.sleep(0.5); sys.exit('full disk')"
+    )
+    training = suite.TimeToAccuracy("short", "net", [Contender("kapp", f'python -c "{script}"')], [0.5])
+    assert measure([training], repetitions=1, path=tmp_path / "rows.csv") == 1
+    assert "full disk" in capsys.readouterr().err
+    with open(tmp_path / "rows.csv", newline="") as file:
+        assert [row["x"] for row in csv.DictReader(file)] == ["0.2500"]
 
 
 @pytest.mark.slow  # two trainings
@@ -122,7 +135,7 @@ def test_the_recipe_and_plain_keras_write_the_rows_that_are_followed(tiny_npz):
     ):
         contender = Contender("kapp", f"python -m {words} npz:{tiny_npz}")
         lines = []
-        assert suite.TimeToAccuracy("tiny", "net", [contender], [0.5]).measure(1, lines.append)
+        assert list(suite.TimeToAccuracy("tiny", "net", [contender], [0.5]).measure(1, lines.append))
         assert len(lines) == 2
 
 
@@ -138,7 +151,7 @@ def test_plain_keras_learns_what_it_validates(tmp_path):
 @pytest.mark.slow  # six processes with Keras
 def test_memory_measures_peaks_and_counts_the_minimum():
     memory = Memory(train_images=1400, test_images=100, teacher="4c-gap-10fc")
-    costs = memory.measure(1, lambda line: None)
+    (costs,) = memory.measure(1, lambda line: None)
     sizes = {
         group: [cost.peak_bytes for contender, (cost,) in costs.items() if contender.group == group]
         for group in ("imports", "peak", "required")
@@ -151,7 +164,7 @@ def test_memory_measures_peaks_and_counts_the_minimum():
 @pytest.mark.slow  # four processes that train
 def test_a_second_start_follows_the_first():
     startup = next(each for each in suite.COMMANDS if each.name == "startup")
-    costs = startup.measure(1, lambda line: None)
+    (costs,) = startup.measure(1, lambda line: None)
     assert [(contender.group, len(each)) for contender, each in costs.items()] == [
         ("first", 2),
         ("second", 2),
