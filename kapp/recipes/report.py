@@ -5,6 +5,9 @@
 writes README.md, rows.csv, figures/ and a copy of the runs' results to the folder. `--runs
 reports/mine/runs/*` makes the same page again from the copy. Unfinished runs are left out. `--sweep
 sweeps/mine` does the same for the trials of a sweep, `--evaluations evaluations/*` for evaluations.
+
+By default each distillation and each fine-tuning is compared with the training on labels. `--compare-with
+runs/mine` compares all with one run instead: what does each change of its settings cost?
 """
 
 from collections.abc import Iterable
@@ -29,6 +32,8 @@ class Config:
     """Run folders."""
     sweep: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER", help_behavior_hint="")] = None
     """Or the folder of a sweep."""
+    compare_with: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER", help_behavior_hint="")] = None
+    """One of the runs: the others are compared with its experiment, by paired tests and in a figure."""
     evaluations: tuple[Path, ...] = ()
     """Or folders of evaluations."""
     title: str = ""
@@ -47,6 +52,10 @@ class Config:
             )
         if self.sweep is not None:
             Sweep(self.sweep)
+        if self.compare_with is not None and self.compare_with.resolve() not in [
+            each.resolve() for each in self.runs
+        ]:
+            raise ConfigError(f"--compare-with {self.compare_with} isn't one of the folders of --runs.")
         for folder in self.runs:
             Run(folder)
         for text in (self.title, self.note, *map(str, (*self.runs, *self.evaluations, self.out))):
@@ -64,7 +73,8 @@ def main(config: Config) -> None:
     elif config.evaluations:
         evaluation_report.write_summary(config.evaluations, config.out, config.title, config.note)
     else:
-        summary.write(find_runs(config.runs), config.out, config.title or "Results", config.note)
+        runs, reference = find_runs(config.runs), Run(config.compare_with) if config.compare_with else None
+        summary.write(runs, config.out, config.title or "Results", config.note, reference)
     print(f"report: {config.out / 'README.md'}")
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -129,6 +129,26 @@ def by_quantity(table: pd.DataFrame, quantity: str, label: str, path: Path, titl
     save(figure, path, f"{title}\n{_error_bars(table['n'].min(), table['n'].max())}")
 
 
+def differences(rows: Sequence[tuple[str, float, float, float]], path: Path, title: str) -> None:
+    """Draws the difference of each experiment to another one, with its interval.
+
+    Args:
+        rows: name, difference and the ends of its interval, fractions; drawn from top to bottom.
+    """
+    names, centers, low, high = zip(*rows)
+    figure = Figure(figsize=(5 + 0.075 * max(map(len, names)), 1.6 + 0.34 * len(rows)), layout="constrained")
+    axes = figure.subplots()
+    places, points = range(len(rows)), 100 * np.array(centers)
+    errors = [points - 100 * np.array(low), 100 * np.array(high) - points]
+    axes.errorbar(points, places, xerr=errors, fmt="o", markersize=5, capsize=3, color=BLUE)
+    axes.axvline(0, color=GRAY)
+    axes.set_yticks(places, names, parse_math=False)
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_xlabel("difference of test accuracy, percentage points (95% interval)")
+    simplify(axes, "x")
+    save(figure, path, title)
+
+
 def bars(
     frame: pd.DataFrame, path: Path, title: str = "", published: Mapping[tuple[str, str], float] | None = None
 ) -> None:
@@ -243,10 +263,10 @@ def wide_figure(inches: float = 10) -> Figure:
     return Figure(figsize=(inches, 4), layout=ConstrainedLayoutEngine(wspace=0.06))
 
 
-def simplify(axes: Axes) -> None:
-    """Removes the top and right spines and draws a light grid behind the data."""
+def simplify(axes: Axes, grid: Literal["x", "y"] = "y") -> None:
+    """Removes the top and right spines and draws a light grid behind the data, at the ticks of one axis."""
     axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", color="#dddddd", linewidth=0.8)
+    axes.grid(axis=grid, color="#dddddd", linewidth=0.8)
     axes.set_axisbelow(True)
 
 

@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import pandas as pd
 from kapp.errors import ConfigError
 from kapp.fileio import atomic_file, make_folder, write_text
 from kapp.metrics import significance
+from kapp.metrics.significance import SeedComparison
+from kapp.records import Comparison
 from kapp.reporting import differences, figures, run_report, tables
 from kapp.reporting.markdown import Block, Figure, Heading, Paragraph, Table, escape, to_markdown
 from kapp.reporting.tables import FOLLOWED, format_value, points
@@ -30,9 +33,10 @@ Seeds = dict[int, Run]  # the first run of each seed
 
 
 @dataclass(frozen=True)
-class Match:
-    """An experiment of distillation or fine-tuning, and the one on labels that it is compared with."""
+class Pair:
+    """An experiment and the one that it is compared with."""
 
+    name: str
     row: Mapping[Any, Any]  # of `tables.experiments`
     runs: Seeds
     baseline: Seeds  # empty where there is none
@@ -42,14 +46,21 @@ class Match:
         return [seed for seed in self.runs if seed in self.baseline]
 
     @property
-    def pair(self) -> tuple[Run, Run | None]:
+    def drawn(self) -> tuple[Run, Run | None]:
         """The runs to draw: of a common seed, else the first of each."""
         for seed in self.common_seeds:
             return self.runs[seed], self.baseline[seed]
         return next(iter(self.runs.values())), next(iter(self.baseline.values()), None)
 
+    @cached_property
+    def comparison(self) -> tuple[Comparison | SeedComparison | None, float]:
+        """As from `differences.compare_common_seeds`, of a pair with common seeds."""
+        return differences.compare_common_seeds(self.runs, self.baseline)
 
-def write(runs: Iterable[Run], out: Path, title: str = "Results", note: str = "") -> None:
+
+def write(
+    runs: Iterable[Run], out: Path, title: str = "Results", note: str = "", reference: Run | None = None
+) -> None:
     """Writes README.md over the finished `runs`, with rows.csv, figures/ and runs/.
 
     Args:
@@ -57,16 +68,24 @@ def write(runs: Iterable[Run], out: Path, title: str = "Results", note: str = ""
         out: the folder to write to.
         title: the page's title.
         note: a paragraph below the title, in the author's words.
+        reference: one of `runs`. The other experiments on its data are compared with its experiment, instead
+            of each distillation and fine-tuning with a training on labels.
 
     Raises:
-        ConfigError: none of the runs is finished, or two have one name.
+        ConfigError: none of the runs is finished, two have one name, or `reference` isn't one of them.
         KappError: `out` can't be written.
     """
     runs = list({run.folder.resolve(): run for run in runs if run.is_finished}.values())
     if not runs:
         raise ConfigError("no finished run to report on. Give run folders with a result.json.")
+    if reference and reference.folder.resolve() not in [run.folder.resolve() for run in runs]:
+        raise ConfigError(f"the reference {reference.folder} isn't one of the finished runs.")
     frame = copy_runs(runs, out)
-    matched = _matched(runs, frame)
+    baselines = _with_baseline(runs, frame)
+    if reference:
+        compared = _differences_to(reference, _with_reference(reference, runs, frame), out / "figures")
+    else:
+        compared = _differences(baselines)
     blocks = [
         Heading(title, 1),
         *([Paragraph(note)] if note else []),
@@ -77,11 +96,11 @@ def write(runs: Iterable[Run], out: Path, title: str = "Results", note: str = ""
         ),
         *(Paragraph(escape(each)) for each in _overlaps(runs)),
         *tables.comparison_blocks(frame),
-        *_differences(matched),
+        *compared,
         *_bars(frame, out / "figures"),
         *_by_epochs(frame, out / "figures"),
         *_by_labels(frame, out / "figures"),
-        *_curves(matched, runs, out / "figures"),
+        *_curves(baselines, runs, out / "figures"),
         Heading("Settings"),
         tables.pairs({name: _distinct(frame[name]) for name in CIRCUMSTANCES}),
         Paragraph(
@@ -121,55 +140,98 @@ def _overlaps(runs: Iterable[Run]) -> list[str]:
     return [each for each in dict.fromkeys(sentences) if each]
 
 
-def _matched(runs: Sequence[Run], frame: pd.DataFrame) -> list[Match]:
+def _with_baseline(runs: Sequence[Run], frame: pd.DataFrame) -> list[Pair]:
     """Each experiment of distillation or fine-tuning, with that of the same network, data and number of
     labels on labels alone.
 
     Of several on labels, the one whose settings of training are the most similar.
     """
-    table = tables.experiments(frame)
-    numbers = frame.groupby(tables.EXPERIMENT, dropna=False, sort=False).ngroup()  # as the rows of `table`
-    seeds: dict[Any, Seeds] = {}
-    for number, run in zip(numbers, runs):
-        seeds.setdefault(int(number), {}).setdefault(run.result.seed, run)
+    table, seeds = tables.experiments(frame), _seeds(runs, frame)
     on_labels = (table["teachers"] == "") & table["phase"].isna()
     text = table[["model", *tables.TRAINING]].map(format_value)
     same = ["model", "dataset", "data_sha256", "width", "labeled"]
-    matched = []
+    pairs = []
     for number, row in enumerate(table.to_dict("records")):
         if on_labels[number] or row["phase"] == "linear_probe":
             continue
         others = text[on_labels & (text[same] == text.loc[number, same]).all(axis=1)]
         similar = (others == text.loc[number]).sum(axis=1)
-        matched += [Match(row, seeds[number], seeds[similar.idxmax()] if len(similar) else {})]
-    return matched
+        name = f"{row['model']}: {row['trained_on']} compared with "
+        name += "scratch" if row["phase"] == "fine_tuning" else "labels"
+        pairs += [Pair(name, row, seeds[number], seeds[similar.idxmax()] if len(similar) else {})]
+    return pairs
 
 
-def _differences(matched: Sequence[Match]) -> list[Block]:
-    """The paired test of each experiment with its baseline."""
-    lines: list[dict[str, str | int]] = []
-    notes = []
-    for match in matched:
-        if not match.common_seeds:
-            continue
-        baseline = "scratch" if match.row["phase"] == "fine_tuning" else "labels"
-        name = f"{match.row['model']}: {match.row['trained_on']} compared with {baseline}"
-        found, smallest = differences.compare_common_seeds(match.runs, match.baseline)
-        if found is None:
-            notes += [Paragraph(escape(f"{name}: {differences.NO_TEST}"))]
-            continue
-        lines += [
-            {
-                "comparison": name,
-                "seeds": differences.count_seeds(found),
-                "difference (paired 95% interval)": points(found.difference, *found.interval),
-                "p": f"{found.p_value:.2g}",
-                "smallest detectable": differences.format_smallest(smallest),
-            }
-        ]
+def _with_reference(reference: Run, runs: Sequence[Run], frame: pd.DataFrame) -> list[Pair]:
+    """Each other experiment on the data of `reference`, named by what it has otherwise."""
+    rows, seeds = tables.experiments(frame).to_dict("records"), _seeds(runs, frame)
+    folder = reference.folder.resolve()
+    is_own = [folder in [run.folder.resolve() for run in seeds[i].values()] for i in range(len(rows))]
+    first = is_own.index(True)
+    names = [tables.changes(row, rows[first]) for row in rows]
+    return [
+        # Where teachers differ in details, two have the same name.
+        Pair(
+            name if names.count(name) == 1 else f"{row['model']}: {row['trained_on']}",
+            row,
+            seeds[i],
+            seeds[first],
+        )
+        for i, (name, row) in enumerate(zip(names, rows))
+        if i != first and row["data_sha256"] == rows[first]["data_sha256"]
+    ]
+
+
+def _seeds(runs: Sequence[Run], frame: pd.DataFrame) -> dict[Any, Seeds]:
+    """The runs of each row of `tables.experiments`, by its number."""
+    numbers = frame.groupby(tables.EXPERIMENT, dropna=False, sort=False).ngroup()
+    seeds: dict[Any, Seeds] = {}
+    for number, run in zip(numbers, runs):
+        seeds.setdefault(int(number), {}).setdefault(run.result.seed, run)
+    return seeds
+
+
+def _differences(pairs: Iterable[Pair], introduction: str = "") -> Iterator[Block]:
+    """The paired test of each of `pairs` that has a common seed."""
+    found = [(pair, *pair.comparison) for pair in pairs if pair.common_seeds]
+    lines: list[dict[str, str | int]] = [
+        {
+            "comparison": pair.name,
+            "seeds": differences.count_seeds(comparison),
+            "difference (paired 95% interval)": points(comparison.difference, *comparison.interval),
+            "p": f"{comparison.p_value:.2g}",
+            "smallest detectable": differences.format_smallest(smallest),
+        }
+        for pair, comparison, smallest in found
+        if comparison
+    ]
+    if found:
+        yield Heading("Differences")
+        yield Paragraph(introduction)
     if lines:
-        notes = [Paragraph(DIFFERENCES_NOTE), *notes]
-    return [Heading("Differences"), Table(lines), *notes] if notes else []
+        yield Table(lines)
+        yield Paragraph(DIFFERENCES_NOTE)
+    for pair, comparison, _ in found:
+        if not comparison:
+            yield Paragraph(escape(f"{pair.name}: {differences.NO_TEST}"))
+
+
+def _differences_to(reference: Run, pairs: Sequence[Pair], folder: Path) -> Iterator[Block]:
+    """The paired test of each of `pairs`, whose baseline is the experiment of `reference`; and a figure."""
+    yield from _differences(
+        pairs,
+        f"Each experiment minus that of `{reference.name}`, on the same test images. An experiment is named "
+        "by what it has otherwise. The values of p are not corrected for the number of comparisons.",
+    )
+    rows = [
+        (pair.name, comparison.difference, *comparison.interval)
+        for pair in pairs
+        if pair.common_seeds and (comparison := pair.comparison[0])
+    ]
+    if rows:
+        rows.sort(key=lambda row: -row[1])
+        figures.differences(rows, folder / "differences.png", f"Differences to {reference.name}")
+        yield Figure("figures/differences.png", f"Differences of the test accuracy to {reference.name}")
 
 
 def _by_epochs(frame: pd.DataFrame, folder: Path) -> Iterator[Block]:
@@ -228,12 +290,12 @@ def _bars(frame: pd.DataFrame, folder: Path) -> Iterator[Block]:
             yield Figure(f"figures/{path.name}", f"Test accuracies on {', width '.join(place)}")
 
 
-def _curves(matched: Sequence[Match], runs: Sequence[Run], folder: Path) -> Iterator[Block]:
+def _curves(pairs: Sequence[Pair], runs: Sequence[Run], folder: Path) -> Iterator[Block]:
     """The curves of the first seed of each distillation, next to those on labels, and of each transfer; with
     several seeds, the accuracy of all. Of trainings that differ in other settings the longest is drawn."""
     drawn = set()
-    for match in sorted(matched, key=lambda each: -each.row["epochs"]):
-        row, (experiment, baseline) = match.row, match.pair
+    for pair in sorted(pairs, key=lambda each: -each.row["epochs"]):
+        row, (experiment, baseline) = pair.row, pair.drawn
         width, loss = format_value(row["width"]), row["distillation_loss"]
         if row["phase"] == "fine_tuning":
             name = file_name(row["model"], row["source"], row["dataset"], row["head"])
@@ -251,20 +313,20 @@ def _curves(matched: Sequence[Match], runs: Sequence[Run], folder: Path) -> Iter
                 run_report.draw_pair(experiment, baseline, quantity, folder / f"{quantity}-{name}")
                 caption = f"{quantity.capitalize()} of {run_report.describe(experiment)}"
                 yield Figure(f"figures/{quantity}-{name}", caption)
-            if len(match.common_seeds) > 1:
-                yield _over_epochs(match, folder / f"seeds-{name}")
+            if len(pair.common_seeds) > 1:
+                yield _over_epochs(pair, folder / f"seeds-{name}")
         drawn.add(name)
 
 
-def _over_epochs(match: Match, path: Path) -> Figure:
+def _over_epochs(pair: Pair, path: Path) -> Figure:
     """The accuracy per epoch of all common seeds, distilled and on labels."""
     parts = [
-        (name, [runs[seed].metrics() for seed in match.common_seeds])
-        for name, runs in (("on labels", match.baseline), (f"from {match.row['trained_on']}", match.runs))
+        (name, [runs[seed].metrics() for seed in pair.common_seeds])
+        for name, runs in (("on labels", pair.baseline), (f"from {pair.row['trained_on']}", pair.runs))
     ]
-    run = match.pair[0]
-    figures.over_epochs(parts, path, match.row["model"], run.result.validation_images > 0)
-    seeds = len(match.common_seeds)
+    run = pair.drawn[0]
+    figures.over_epochs(parts, path, pair.row["model"], run.result.validation_images > 0)
+    seeds = len(pair.common_seeds)
     caption = f"Accuracy of {run_report.describe(run)}, {seeds} seeds: mean, lowest and highest"
     return Figure(f"figures/{path.name}", caption)
 

@@ -122,6 +122,31 @@ def experiments(frame: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
+def changes(row: Mapping[Any, Any], reference: Mapping[Any, Any]) -> str:
+    """Returns what an experiment has otherwise than `reference`, in words: "width 0.5, no flips".
+
+    A setting that follows from another one that differs, as `FOLLOWED`, isn't named.
+
+    Args:
+        row, reference: rows of `experiments`.
+    """
+    supervision = trained_on(row)
+    learns_otherwise = supervision != trained_on(reference)
+    differing = [
+        name
+        for name in (TRAINING if learns_otherwise else [*SUPERVISION, *TRAINING])
+        if format_value(row[name]) != format_value(reference[name])
+    ]
+    words = [row["model"]] if row["model"] != reference["model"] else []
+    words += [supervision] if learns_otherwise else []
+    for name in differing:
+        if name == "flip":
+            words += ["flips" if row[name] else "no flips"]
+        elif FOLLOWED.get(name) not in differing:
+            words += [f"{name.replace('_', ' ')} {format_value(row[name]) or 'none'}"]
+    return ", ".join(words)
+
+
 def _difference(name: str, value: Any) -> str:
     """How a setting is named that other experiments have otherwise."""
     if name == "flip":

@@ -253,6 +253,14 @@ def test_a_report_replaces_no_page_of_another_project(tmp_path):
     check(report, "--runs", run.folder, "--out", tmp_path / "report")
 
 
+def test_a_report_compares_with_one_of_its_runs(tmp_path):
+    runs = [Run.create(tmp_path / name, example_records.config()).folder for name in ("a", "b")]
+    words = ("--runs", runs[0], "--out", tmp_path / "report", "--compare-with")
+    with pytest.raises(ConfigError, match=r"--compare-with .*b isn't one of the folders of --runs"):
+        check(report, *words, runs[1])
+    check(report, *words, f"{runs[0]}/")
+
+
 @pytest.mark.parametrize("text", ["a\udcffb"])
 def test_text_that_cannot_be_written_is_refused_first(tmp_path, text):
     run = Run.create(tmp_path / "run", example_records.config())

@@ -62,7 +62,8 @@ def fabricate(folder: Path, model: str = "linear_3", accuracy: float = 0.55, **c
     settings = {"distillation_loss": "prob_mse", **SETTINGS} if teachers else dict(SETTINGS)
     settings |= {key: value for key, value in changes.items() if key not in fields}
     settings |= {"model": model, "seed": result.seed}
-    run = Run.create(folder, RunConfig(result.recipe, result.backend, "0" * 64, settings))
+    data = settings.pop("data_sha256", "0" * 64)
+    run = Run.create(folder, RunConfig(result.recipe, result.backend, data, settings))
     random = np.random.default_rng(result.seed)
     run.write_metrics([_epoch(i, result, random) for i in range(1, result.epochs + 1)])
     errors = random.dirichlet(np.ones(len(CLASSES)), len(CLASSES)) * (1 - accuracy)

@@ -9,8 +9,8 @@ from kapp.reporting import differences, summary, tables
 from tests.reporting.helpers import add_predictions, assert_links_exist, cells
 
 
-def write(runs, out) -> str:
-    summary.write(runs, out)
+def write(runs, out, reference=None) -> str:
+    summary.write(runs, out, reference=reference)
     text = (out / "README.md").read_text(encoding="utf-8")
     assert_links_exist(text, out, 3)
     return text
@@ -175,6 +175,71 @@ def test_equal_differences_of_all_seeds_are_compared_on_the_images_of_the_first(
     assert (row["seeds"], row["p"]) == ("1", f"{found.p_value:.2g}")
     assert found.p_value > 0.05
     assert row["smallest detectable"] == differences.format_smallest(differences.smallest_detectable(found))
+
+
+def test_all_are_compared_with_a_reference_and_named_by_what_they_change(make_run, tmp_path, drawn):
+    runs = [
+        make_run("mine", accuracy=0.6, crop_padding=4, flip=True),
+        make_run("no_views", accuracy=0.55, crop_padding=0, flip=False),
+        make_run("student", accuracy=0.64, crop_padding=4, flip=True, teachers=["teacher_1"]),
+        make_run("conv", "conv_1", accuracy=0.7, crop_padding=4, flip=True),
+        make_run("other_seed", accuracy=0.62, crop_padding=4, flip=True, learning_rate=0.1, seed=1),
+    ]
+    for each in runs:
+        add_predictions(each)
+    text = write(runs, tmp_path / "out", runs[0])
+    rows = {row["comparison"]: row for row in cells(text.split("## Differences\n")[1])}
+    assert list(rows) == ["crop padding 0, no flips", "teacher_1", "conv_1"]  # no common seed with the last
+    assert "Each experiment minus that of `mine`" in text
+    (axes,) = next(each.axes for each in drawn if "difference" in each.axes[0].get_xlabel())
+    assert [each.get_text() for each in axes.get_yticklabels()] == [
+        "conv_1",
+        "teacher_1",
+        "crop padding 0, no flips",
+    ]
+    assert list(axes.containers[0][0].get_xdata()) == pytest.approx([10, 4, -5])
+    for other in ("teacher_1", "conv_1"):
+        assert rows[other]["difference (paired 95% interval)"].startswith("+")
+    assert "Differences of the test accuracy to mine](figures/differences.png)" in text
+
+
+def test_the_seeds_of_a_reference_are_compared_by_the_paired_t_test(make_run, tmp_path):
+    accuracies = {0.1: [0.57, 0.58, 0.585], 0.001: [0.55, 0.55, 0.56]}
+    runs = [
+        make_run(f"r{rate}-{seed}", accuracy=accuracy, learning_rate=rate, seed=seed)
+        for rate, seeds in accuracies.items()
+        for seed, accuracy in enumerate(seeds)
+    ]
+    (row,) = cells(write(runs, tmp_path / "out", runs[4]).split("## Differences\n")[1])
+    found = significance.compare_seeds(*accuracies.values())
+    assert (row["comparison"], row["seeds"]) == ("learning rate 0.1", "3")
+    assert row["difference (paired 95% interval)"] == tables.points(found.difference, *found.interval)
+
+
+def test_students_of_two_networks_of_one_name_have_two_names(make_run, tmp_path):
+    runs = [make_run("labels")]
+    runs += [make_run(name, teachers=["airbench"], teacher=[f"runs/{name}"]) for name in "ab"]
+    for each in runs:
+        add_predictions(each)
+    rows = cells(write(runs, tmp_path / "out", runs[0]).split("## Differences\n")[1])
+    assert [row["comparison"] for row in rows] == [
+        "linear_3: airbench, teacher runs/a",
+        "linear_3: airbench, teacher runs/b",
+    ]
+
+
+def test_runs_on_other_data_are_not_compared_with_the_reference(make_run, tmp_path):
+    runs = [make_run("mine"), make_run("other", dataset="shapes", data_sha256="1" * 64)]
+    assert "## Differences" not in write(runs, tmp_path / "out", runs[0])
+
+
+def test_a_reference_that_is_not_one_of_the_runs_is_refused(make_run, tmp_path):
+    runs = [make_run("a"), make_run("unfinished")]
+    (runs[1].folder / "result.json").unlink()
+    for reference in (runs[1], make_run("elsewhere")):
+        with pytest.raises(ConfigError, match=f"reference .*{reference.name} isn't one of the finished runs"):
+            summary.write(runs, tmp_path / "out", reference=reference)
+    assert not (tmp_path / "out").exists()
 
 
 def test_one_seed_without_predictions_is_not_compared(make_run, tmp_path):
