@@ -135,6 +135,30 @@ def smallest_detectable_difference(discordant: int, images: int, alpha: float = 
     return (discordant - 2 * fewer) / images if fewer >= 0 else math.inf
 
 
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Returns p-values adjusted for their number: with these, the probability that one or more of the
+    comparisons without a difference is called significant is at most the significance level.
+
+    Reference: Holm 1979, "A simple sequentially rejective multiple test procedure".
+
+    Args:
+        p_values: of all comparisons that are made together.
+
+    Returns:
+        In the same order.
+
+    Example:
+
+    >>> holm([0.04, 0.01, 0.03])
+    [0.06, 0.03, 0.06]
+    """
+    order = np.argsort(p_values)
+    scaled = np.sort(p_values) * np.arange(len(p_values), 0, -1)
+    adjusted = np.empty(len(p_values))
+    adjusted[order] = np.minimum(1, np.maximum.accumulate(scaled))
+    return adjusted.tolist()
+
+
 def mean_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
     """Returns Student's t interval of the mean of runs that differ in their seed.
 

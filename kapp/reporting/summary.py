@@ -27,7 +27,8 @@ DIFFERENCES_NOTE = (
     "images alone. Runs with several common seeds are compared by the paired t-test over the seeds, which "
     "also covers the noise of training; where the difference is the same for all seeds, on the images of the "
     "first. The last column is the smallest difference that these images or "
-    f"seeds could have detected at the {significance.ALPHA:.0%} level."
+    f'seeds could have detected at the {significance.ALPHA:.0%} level. "p, Holm" is corrected for the number '
+    "of comparisons in the table."
 )
 Seeds = dict[int, Run]  # the first run of each seed
 
@@ -194,16 +195,18 @@ def _seeds(runs: Sequence[Run], frame: pd.DataFrame) -> dict[Any, Seeds]:
 def _differences(pairs: Iterable[Pair], introduction: str = "") -> Iterator[Block]:
     """The paired test of each of `pairs` that has a common seed."""
     found = [(pair, *pair.comparison) for pair in pairs if pair.common_seeds]
+    tested = [(pair, comparison, smallest) for pair, comparison, smallest in found if comparison]
+    adjusted = significance.holm([comparison.p_value for _, comparison, _ in tested])
     lines: list[dict[str, str | int]] = [
         {
             "comparison": pair.name,
             "seeds": differences.count_seeds(comparison),
             "difference (paired 95% interval)": points(comparison.difference, *comparison.interval),
             "p": f"{comparison.p_value:.2g}",
+            **({"p, Holm": f"{p_value:.2g}"} if len(tested) > 1 else {}),
             "smallest detectable": differences.format_smallest(smallest),
         }
-        for pair, comparison, smallest in found
-        if comparison
+        for (pair, comparison, smallest), p_value in zip(tested, adjusted)
     ]
     if found:
         yield Heading("Differences")
@@ -221,7 +224,7 @@ def _differences_to(reference: Run, pairs: Sequence[Pair], folder: Path) -> Iter
     yield from _differences(
         pairs,
         f"Each experiment minus that of `{reference.name}`, on the same test images. An experiment is named "
-        "by what it has otherwise. The values of p are not corrected for the number of comparisons.",
+        "by what it has otherwise.",
     )
     rows = [
         (pair.name, comparison.difference, *comparison.interval)

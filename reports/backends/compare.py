@@ -50,7 +50,7 @@ def paired_tests(rows: pd.DataFrame, epochs: int) -> list[dict[str, str | int]]:
                 found = significance.compare_seeds(table[one], table[other])
                 half = (found.interval[1] - found.interval[0]) / 2
                 tests += [(found.p_value, model, name, one, other, found, half, table[other].mean())]
-    adjusted = holm([test[0] for test in tests])
+    adjusted = significance.holm([test[0] for test in tests])
     return [
         {
             "network": model,
@@ -65,15 +65,6 @@ def paired_tests(rows: pd.DataFrame, epochs: int) -> list[dict[str, str | int]]:
         }
         for (p, model, name, one, other, found, half, level), corrected in zip(tests, adjusted)
     ]
-
-
-def holm(p_values: list[float]) -> list[float]:
-    """Adjusted p-values (Holm 1979)."""
-    order = np.argsort(p_values)
-    scaled = np.sort(p_values) * np.arange(len(p_values), 0, -1)
-    adjusted = np.empty(len(p_values))
-    adjusted[order] = np.minimum(1, np.maximum.accumulate(scaled))
-    return adjusted.tolist()
 
 
 def losses_by_epoch(rows: pd.DataFrame, epochs: int) -> list[dict[str, str]]:

@@ -14,6 +14,7 @@ from kapp.metrics.significance import (
     bootstrap_difference,
     compare,
     compare_seeds,
+    holm,
     mcnemar,
     smallest_detectable_difference,
 )
@@ -114,6 +115,21 @@ def test_compare_seeds_of_equal_differences_and_of_one_seed():
     assert compare_seeds([0.5, 0.6], [0.5, 0.6]).p_value == 1.0
     with pytest.raises(ValueError, match="at least two seeds, received 1"):
         compare_seeds([0.5], [0.6])
+
+
+@pytest.mark.parametrize("alpha", [0.01, 0.05, 0.2])
+def test_holm_rejects_what_the_procedure_rejects(alpha):
+    """Step by step, as Holm 1979 describes it."""
+    random = np.random.default_rng(0)
+    for count in (1, 2, 7, 20):
+        p_values = [*random.beta(0.3, 3, count), 0.0, 1.0]
+        rejected = set()
+        for place, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+            if p_values[index] > alpha / (len(p_values) - place):
+                break
+            rejected |= {index}
+        assert {i for i, each in enumerate(holm(p_values)) if each <= alpha} == rejected
+    assert holm([]) == []
 
 
 def test_importing_the_metrics_imports_neither_scipy_nor_keras():

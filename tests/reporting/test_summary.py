@@ -201,6 +201,9 @@ def test_all_are_compared_with_a_reference_and_named_by_what_they_change(make_ru
     for other in ("teacher_1", "conv_1"):
         assert rows[other]["difference (paired 95% interval)"].startswith("+")
     assert "Differences of the test accuracy to mine](figures/differences.png)" in text
+    found = [differences.compare_runs(each, runs[0]).p_value for each in runs[1:4]]
+    adjusted = [f"{each:.2g}" for each in significance.holm(found)]
+    assert [row["p, Holm"] for row in rows.values()] == adjusted
 
 
 def test_the_seeds_of_a_reference_are_compared_by_the_paired_t_test(make_run, tmp_path):
