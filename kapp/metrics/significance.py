@@ -110,8 +110,10 @@ def bootstrap_difference(
     return float(low), float(high)
 
 
-def smallest_detectable_difference(discordant: int, images: int, alpha: float = ALPHA) -> float:
-    """Returns the smallest difference of two accuracies that McNemar's exact test could have detected.
+def smallest_significant_difference(discordant: int, images: int, alpha: float = ALPHA) -> float:
+    """Returns the smallest difference of two accuracies that McNemar's exact test calls significant.
+
+    A true difference of this size is found about every second time.
 
     Args:
         discordant: the number of images that exactly one of the two models classifies correctly.
@@ -123,9 +125,9 @@ def smallest_detectable_difference(discordant: int, images: int, alpha: float = 
 
     Example:
 
-    >>> smallest_detectable_difference(100, 10_000)  # 61 images to 39
+    >>> smallest_significant_difference(100, 10_000)  # 61 images to 39
     0.0022
-    >>> smallest_detectable_difference(5, 10_000)
+    >>> smallest_significant_difference(5, 10_000)
     inf
     """
     from scipy.stats import binom

@@ -1,7 +1,7 @@
 """What may be concluded from the difference of two models, in sentences."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -13,6 +13,15 @@ from kapp.run_folder import Run
 
 NO_TEST = (
     "No paired test is possible: one of the two runs has no predictions.npz, or their test images differ."
+)
+COLUMNS_NOTE = (
+    "Runs with one common seed are compared image by image: the interval is a bootstrap over the test "
+    "images, paired by image, and the test is McNemar's exact test. Both cover the sampling noise of the "
+    "images alone. Runs with several common seeds are compared by the paired t-test over the seeds, which "
+    "also covers the noise of training; where the difference is the same for all seeds, on the images of the "
+    'first. "p, Holm" is corrected for the number of comparisons in the table. The last column is the '
+    f"smallest difference that would be significant at the {significance.ALPHA:.0%} level with these images "
+    "or seeds; a true difference of this size is found about every second time."
 )
 ONE_SEED = "The test covers the sampling noise of the images, not the spread between seeds."
 
@@ -34,7 +43,8 @@ def compare_runs(run: Run, baseline: Run) -> Comparison | None:
 def compare_common_seeds(
     runs: Mapping[int, Run], baseline: Mapping[int, Run]
 ) -> tuple[Comparison | SeedComparison | None, float]:
-    """Returns the paired comparison of two experiments, and the smallest difference that it could detect.
+    """Returns the paired comparison of two experiments, and the smallest difference that it
+    would call significant.
 
     With one common seed it is over the test images, with several over the seeds. Where the accuracies differ
     equally for all seeds, the t-test would divide by 0: it is over the test images of the first seed.
@@ -53,7 +63,25 @@ def compare_common_seeds(
         if high > low:
             return over_seeds, (high - low) / 2
     images = compare_runs(runs[seeds[0]], baseline[seeds[0]])
-    return images, smallest_detectable(images) if images else math.inf
+    return images, smallest_significant(images) if images else math.inf
+
+
+def columns(compared: Sequence[tuple[Comparison | SeedComparison, float]]) -> list[dict[str, str | int]]:
+    """Returns the columns of a table that say how certain its differences are, for each row.
+
+    Args:
+        compared: all rows of the table, as from `compare_common_seeds`.
+    """
+    adjusted = significance.holm([comparison.p_value for comparison, _ in compared])
+    return [
+        {
+            "seeds": count_seeds(comparison),
+            "p": f"{comparison.p_value:.2g}",
+            **({"p, Holm": f"{p_value:.2g}"} if len(compared) > 1 else {}),
+            "smallest significant": format_smallest(smallest),
+        }
+        for (comparison, smallest), p_value in zip(compared, adjusted)
+    ]
 
 
 def count_seeds(comparison: Comparison | SeedComparison) -> int:
@@ -85,23 +113,23 @@ def verdict(p_value: float) -> str:
     return f"{'' if is_significant else 'not '}significant at the {significance.ALPHA:.0%} level"
 
 
-def smallest_detectable(comparison: Comparison) -> float:
-    """Returns the smallest difference that the images of `comparison` could have detected, a fraction."""
+def smallest_significant(comparison: Comparison) -> float:
+    """Returns the smallest difference that would be significant with these images, a fraction."""
     discordant = comparison.only_first + comparison.only_second
-    return significance.smallest_detectable_difference(discordant, comparison.images)
+    return significance.smallest_significant_difference(discordant, comparison.images)
 
 
 def format_smallest(smallest: float) -> str:
-    """Returns the smallest detectable difference for a table."""
+    """Returns the smallest significant difference for a table."""
     return "none" if smallest == math.inf else f"{100 * smallest:.1f} points"
 
 
 def _smallest(comparison: Comparison) -> str:
-    smallest = smallest_detectable(comparison)
+    smallest = smallest_significant(comparison)
     images = f"{comparison.only_first + comparison.only_second:,} of {comparison.images:,} images"
     if smallest == math.inf:
-        return f"Exactly one of the two is correct for {images}, too few to detect any difference."
+        return f"Exactly one of the two is correct for {images}, too few for any significant difference."
     return (
-        f"Exactly one of the two is correct for {images}, which could have detected a difference of "
-        f"{100 * smallest:.1f} points or more."
+        f"Exactly one of the two is correct for {images}; with as many, differences are significant from "
+        f"{100 * smallest:.1f} points on."
     )

@@ -143,7 +143,7 @@ def write(
         ),
         Paragraph(INTERVALS),
         *(block for table in reproduced for block in _table(table, rows, len(devices) > 1)),
-        *([Paragraph(summary.DIFFERENCES_NOTE)] if any(_compared(row, rows) for row in rows) else []),
+        *([Paragraph(differences.COLUMNS_NOTE)] if any(_compared(row, rows) for row in rows) else []),
         *_others(list(others.values())),
         *_figures(drawn, out / "figures"),
         *_missing(missing),
@@ -156,7 +156,8 @@ def _table(table: ReproducedTable, rows: Sequence[ReproducedRow], with_device: b
     """A table of a paper, and the paired tests of its rows."""
     yield Heading(table.title)
     yield Table([_line(row, with_device) for row in table.rows])
-    lines: list[dict[str, str | int]] = []
+    names: list[tuple[str, float]] = []  # and the published difference
+    tested = []
     notes: list[Block] = []
     for row in table.rows:
         baseline = _compared(row, rows)
@@ -167,16 +168,17 @@ def _table(table: ReproducedTable, rows: Sequence[ReproducedRow], with_device: b
         if found is None:
             notes += [Paragraph(escape(f"{name}: {differences.NO_TEST}"))]
             continue
-        lines += [
-            {
-                "comparison": name,
-                "published": f"{100 * (row.published - baseline.published):+.1f} points",
-                "ours (paired 95% interval)": points(found.difference, *found.interval),
-                "seeds": differences.count_seeds(found),
-                "p": f"{found.p_value:.2g}",
-                "smallest detectable": differences.format_smallest(smallest),
-            }
-        ]
+        names += [(name, row.published - baseline.published)]
+        tested += [(found, smallest)]
+    lines: list[dict[str, str | int]] = [
+        {
+            "comparison": name,
+            "published": f"{100 * published:+.1f} points",
+            "ours (paired 95% interval)": points(found.difference, *found.interval),
+            **columns,
+        }
+        for (name, published), (found, _), columns in zip(names, tested, differences.columns(tested))
+    ]
     yield Table(lines)
     yield from notes
 

@@ -12,7 +12,6 @@ import pandas as pd
 
 from kapp.errors import ConfigError
 from kapp.fileio import atomic_file, make_folder, write_text
-from kapp.metrics import significance
 from kapp.metrics.significance import SeedComparison
 from kapp.records import Comparison
 from kapp.reporting import differences, figures, run_report, tables
@@ -21,15 +20,6 @@ from kapp.reporting.tables import FOLLOWED, format_value, points
 from kapp.run_folder import Run
 
 CIRCUMSTANCES = "dataset width epochs seed device backend precision commit".split()
-DIFFERENCES_NOTE = (
-    "Runs with one common seed are compared image by image: the interval is a bootstrap over the test "
-    "images, paired by image, and the test is McNemar's exact test. Both cover the sampling noise of the "
-    "images alone. Runs with several common seeds are compared by the paired t-test over the seeds, which "
-    "also covers the noise of training; where the difference is the same for all seeds, on the images of the "
-    "first. The last column is the smallest difference that these images or "
-    f'seeds could have detected at the {significance.ALPHA:.0%} level. "p, Holm" is corrected for the number '
-    "of comparisons in the table."
-)
 Seeds = dict[int, Run]  # the first run of each seed
 
 
@@ -145,7 +135,8 @@ def _with_baseline(runs: Sequence[Run], frame: pd.DataFrame) -> list[Pair]:
     """Each experiment of distillation or fine-tuning, with that of the same network, data and number of
     labels on labels alone.
 
-    Of several on labels, the one whose settings of training are the most similar.
+    Of several on labels, the one whose settings of training are the most similar; of these, the one with the
+    most common seeds.
     """
     table, seeds = tables.experiments(frame), _seeds(runs, frame)
     on_labels = (table["teachers"] == "") & table["phase"].isna()
@@ -157,9 +148,11 @@ def _with_baseline(runs: Sequence[Run], frame: pd.DataFrame) -> list[Pair]:
             continue
         others = text[on_labels & (text[same] == text.loc[number, same]).all(axis=1)]
         similar = (others == text.loc[number]).sum(axis=1)
+        common = {other: len(seeds[number].keys() & seeds[other]) for other in similar.index}
+        baseline = max(similar.index, key=lambda other: (similar[other], common[other]), default=None)
         name = f"{row['model']}: {row['trained_on']} compared with "
         name += "scratch" if row["phase"] == "fine_tuning" else "labels"
-        pairs += [Pair(name, row, seeds[number], seeds[similar.idxmax()] if len(similar) else {})]
+        pairs += [Pair(name, row, seeds[number], seeds.get(baseline, {}))]
     return pairs
 
 
@@ -196,24 +189,20 @@ def _differences(pairs: Iterable[Pair], introduction: str = "") -> Iterator[Bloc
     """The paired test of each of `pairs` that has a common seed."""
     found = [(pair, *pair.comparison) for pair in pairs if pair.common_seeds]
     tested = [(pair, comparison, smallest) for pair, comparison, smallest in found if comparison]
-    adjusted = significance.holm([comparison.p_value for _, comparison, _ in tested])
     lines: list[dict[str, str | int]] = [
         {
             "comparison": pair.name,
-            "seeds": differences.count_seeds(comparison),
             "difference (paired 95% interval)": points(comparison.difference, *comparison.interval),
-            "p": f"{comparison.p_value:.2g}",
-            **({"p, Holm": f"{p_value:.2g}"} if len(tested) > 1 else {}),
-            "smallest detectable": differences.format_smallest(smallest),
+            **columns,
         }
-        for (pair, comparison, smallest), p_value in zip(tested, adjusted)
+        for (pair, comparison, _), columns in zip(tested, differences.columns([each[1:] for each in tested]))
     ]
     if found:
         yield Heading("Differences")
         yield Paragraph(introduction)
     if lines:
         yield Table(lines)
-        yield Paragraph(DIFFERENCES_NOTE)
+        yield Paragraph(differences.COLUMNS_NOTE)
     for pair, comparison, _ in found:
         if not comparison:
             yield Paragraph(escape(f"{pair.name}: {differences.NO_TEST}"))

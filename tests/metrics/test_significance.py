@@ -16,7 +16,7 @@ from kapp.metrics.significance import (
     compare_seeds,
     holm,
     mcnemar,
-    smallest_detectable_difference,
+    smallest_significant_difference,
 )
 
 
@@ -85,16 +85,16 @@ def test_compare_counts_the_images_that_one_model_alone_classifies_correctly():
 
 
 @pytest.mark.parametrize("discordant", [6, 7, 30, 401, 1000])
-def test_the_smallest_detectable_difference_is_just_significant(discordant):
-    difference = smallest_detectable_difference(discordant, images=2000)
+def test_the_smallest_significant_difference_is_just_significant(discordant):
+    difference = smallest_significant_difference(discordant, images=2000)
     fewer = round((discordant - 2000 * difference) / 2)
     assert mcnemar(fewer, discordant - fewer) < 0.05 <= mcnemar(fewer + 1, discordant - fewer - 1)
 
 
 def test_too_few_discordant_images_show_nothing():
-    assert all(smallest_detectable_difference(count, 2000) == math.inf for count in range(6))
-    assert smallest_detectable_difference(6, 2000) == 6 / 2000
-    assert smallest_detectable_difference(6, 2000, alpha=0.01) == math.inf
+    assert all(smallest_significant_difference(count, 2000) == math.inf for count in range(6))
+    assert smallest_significant_difference(6, 2000) == 6 / 2000
+    assert smallest_significant_difference(6, 2000, alpha=0.01) == math.inf
 
 
 def test_compare_seeds_is_the_paired_t_test():

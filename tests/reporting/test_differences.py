@@ -42,20 +42,20 @@ def test_no_comparison_without_predictions_of_the_same_images(pair, make_run):
     assert differences.compare_runs(run, other) is None
 
 
-def test_the_sentences_name_the_test_and_what_it_could_have_shown():
+def test_the_sentences_name_the_test_and_what_would_be_significant():
     comparison = Comparison(1000, 0.9, 60, 30, 0.03, (0.012, 0.048), significance.mcnemar(60, 30))
     assert differences.describe(comparison, "conv_1", "conv_2") == (
         "conv_1 compared with conv_2 on the same images: +3.0 points (+1.2 to +4.8) of accuracy (paired 95% "
         "interval), p = 0.0021 by McNemar's exact test: significant at the 5% level. Both predict the same "
-        "class for 90.0% of the images. Exactly one of the two is correct for 90 of 1,000 images, which "
-        "could have detected a difference of 2.0 points or more."
+        "class for 90.0% of the images. Exactly one of the two is correct for 90 of 1,000 images; "
+        "with as many, differences are significant from 2.0 points on."
     )
-    assert differences.smallest_detectable(comparison) == 0.02
+    assert differences.smallest_significant(comparison) == 0.02
 
 
 def test_an_insignificant_difference_and_too_few_images():
     comparison = Comparison(1000, 0.99, 3, 1, 0.002, (-0.001, 0.005), significance.mcnemar(3, 1))
     text = differences.describe(comparison, "conv_1", "conv_2")
     assert "p = 0.62 by McNemar's exact test: not significant at the 5% level" in text
-    assert "correct for 4 of 1,000 images, too few to detect any difference." in text
-    assert differences.smallest_detectable(comparison) == np.inf
+    assert "correct for 4 of 1,000 images, too few for any significant difference." in text
+    assert differences.smallest_significant(comparison) == np.inf

@@ -84,7 +84,7 @@ def test_one_common_seed_is_compared_image_by_image(make_run, tmp_path):
         "seeds": "1",
         "difference (paired 95% interval)": tables.points(found.difference, *found.interval),
         "p": f"{found.p_value:.2g}",
-        "smallest detectable": f"{100 * differences.smallest_detectable(found):.1f} points",
+        "smallest significant": f"{100 * differences.smallest_significant(found):.1f} points",
     }
 
 
@@ -114,6 +114,16 @@ def test_several_common_seeds_are_compared_by_the_paired_t_test(make_run, tmp_pa
     assert row["comparison"] == "linear_3: deep_resnet compared with labels"
     assert (row["seeds"], row["p"]) == ("3", f"{found.p_value:.2g}")
     assert row["difference (paired 95% interval)"] == tables.points(found.difference, *found.interval)
+
+
+def test_of_equally_similar_baselines_the_one_with_more_common_seeds_is_compared(make_run, tmp_path):
+    """Also where another one is listed first."""
+    runs = [make_run("a_long", accuracy=0.5, epochs=30)]
+    runs += [make_run(f"b{i}", accuracy=0.51 + i / 100, epochs=6, seed=i) for i in (0, 1)]
+    students = {"epochs": 3, "teachers": ["deep_resnet"]}
+    runs += [make_run(f"d{i}", accuracy=0.52 + i / 50, seed=i, **students) for i in (0, 1)]
+    (row,) = cells(write(runs, tmp_path / "out").split("## Differences\n")[1])
+    assert (row["seeds"], row["difference (paired 95% interval)"][:4]) == ("2", "+1.5")
 
 
 def test_lengths_of_training_are_drawn_on_labels_and_distilled(make_run, tmp_path, drawn):
@@ -174,7 +184,7 @@ def test_equal_differences_of_all_seeds_are_compared_on_the_images_of_the_first(
     (row,) = cells(write(runs, tmp_path / "out").split("## Differences\n")[1])
     assert (row["seeds"], row["p"]) == ("1", f"{found.p_value:.2g}")
     assert found.p_value > 0.05
-    assert row["smallest detectable"] == differences.format_smallest(differences.smallest_detectable(found))
+    assert row["smallest significant"] == differences.format_smallest(differences.smallest_significant(found))
 
 
 def test_all_are_compared_with_a_reference_and_named_by_what_they_change(make_run, tmp_path, drawn):
