@@ -81,7 +81,8 @@ def _introduction(rows: pd.DataFrame) -> str:
     load = f"{rows.load_average.min():.1f} to {rows.load_average.max():.1f}"
     return (
         "kapp compared with its peers, measured and written by `make bench`. All numbers come from "
-        f"[rows.csv](rows.csv): medians of {counts} repetitions, with minimum and maximum. Measured on {cpu},"
+        f"[rows.csv](rows.csv): medians of {counts} repetitions, with minimum and maximum; a time to an "
+        f"accuracy is that of one training. What the notes say besides isn't in rows.csv. Measured on {cpu},"
         f" {date}, commit {commit}, with {versions}, at load averages of {load}."
     )
 

@@ -27,6 +27,9 @@ OUT_OF_MEMORY = ("RESOURCE_EXHAUSTED", "OOM when allocating", "out of memory", "
 BROKEN_PIPE_STATUS = 128 + 13  # as if SIGPIPE had ended the process
 BACKENDS = ("tensorflow", "jax", "torch")
 MIN_COLUMNS = 40  # of the terminal; below 10 the layout of --help never ends
+CONFIG_HELP = (
+    "--config FILE, a JSON file such as a run's config.json, sets other defaults; flags override them."
+)
 # The recipe and the flags of this process; empty where it isn't a command.
 command_line: list[str] = []
 # Keys of config.json that are no settings.
@@ -117,7 +120,7 @@ def parse(config_type: type[Config], arguments: Sequence[str]) -> Config:
         config_type,
         prog=" ".join(["python -m", _module_name(config_type), *_subcommand(config_type)]),
         args=arguments,
-        description=sys.modules[config_type.__module__].__doc__,
+        description=f"{sys.modules[config_type.__module__].__doc__}\n{CONFIG_HELP}",
         config=(tyro.conf.OmitArgPrefixes,),  # a setting's flag is its name, in whichever record it stands
     )
 

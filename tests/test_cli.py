@@ -129,6 +129,7 @@ def test_help_and_wrong_flags_need_neither_keras_nor_numpy(recipe):
             [sys.executable, "-c", program.replace("ARGUMENTS", arguments)], capture_output=True
         )
         assert done.returncode == status, done.stderr.decode()
+        assert ("--config FILE" in done.stdout.decode()) == (status == 0)
 
 
 @pytest.mark.parametrize("columns", ["1", "5"])
