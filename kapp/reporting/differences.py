@@ -18,10 +18,11 @@ COLUMNS_NOTE = (
     "Runs with one common seed are compared image by image: the interval is a bootstrap over the test "
     "images, paired by image, and the test is McNemar's exact test. Both cover the sampling noise of the "
     "images alone. Runs with several common seeds are compared by the paired t-test over the seeds, which "
-    "also covers the noise of training; where the difference is the same for all seeds, on the images of the "
-    'first. "p, Holm" is corrected for the number of comparisons in the table. The last column is the '
-    f"smallest difference that would be significant at the {significance.ALPHA:.0%} level with these images "
-    "or seeds; a true difference of this size is found about every second time."
+    "covers the noise of training, but not the choice of the test images, which all seeds share; where the "
+    "difference is the same for all seeds, they are compared on the images of the first. Of several "
+    'comparisons, "p, Holm" is corrected for their number. The last column is the smallest difference that '
+    f"would be significant at the {significance.ALPHA:.0%} level with these images or seeds; a true "
+    "difference of this size is found about every second time."
 )
 ONE_SEED = "The test covers the sampling noise of the images, not the spread between seeds."
 

@@ -15,7 +15,7 @@ from kapp.fileio import atomic_file, make_folder, write_text
 from kapp.metrics.significance import SeedComparison
 from kapp.records import Comparison
 from kapp.reporting import differences, figures, run_report, tables
-from kapp.reporting.markdown import Block, Figure, Heading, Paragraph, Table, escape, to_markdown
+from kapp.reporting.markdown import Block, Figure, Heading, Paragraph, Table, code, escape, to_markdown
 from kapp.reporting.tables import FOLLOWED, format_value, points
 from kapp.run_folder import Run
 
@@ -59,7 +59,7 @@ def write(
         out: the folder to write to.
         title: the page's title.
         note: a paragraph below the title, in the author's words.
-        reference: one of `runs`. The other experiments on its data are compared with its experiment, instead
+        reference: one of `runs`. The other experiments are compared with its experiment, instead
             of each distillation and fine-tuning with a training on labels.
 
     Raises:
@@ -157,36 +157,47 @@ def _with_baseline(runs: Sequence[Run], frame: pd.DataFrame) -> list[Pair]:
 
 
 def _with_reference(reference: Run, runs: Sequence[Run], frame: pd.DataFrame) -> list[Pair]:
-    """Each other experiment on the data of `reference`, named by what it has otherwise."""
+    """Each other experiment, named by what it has otherwise than that of `reference`; on other data, without
+    a baseline."""
     rows, seeds = tables.experiments(frame).to_dict("records"), _seeds(runs, frame)
-    folder = reference.folder.resolve()
-    is_own = [folder in [run.folder.resolve() for run in seeds[i].values()] for i in range(len(rows))]
-    first = is_own.index(True)
-    names = [tables.changes(row, rows[first]) for row in rows]
+    at = [run.folder.resolve() for run in runs].index(reference.folder.resolve())
+    own = int(_numbers(frame).iloc[at])
+    baseline = {**seeds[own], reference.result.seed: reference}  # of several runs of its seed, this one
+    names = [tables.changes(row, rows[own]) for row in rows]
     return [
         # Where teachers differ in details, two have the same name.
         Pair(
-            name if names.count(name) == 1 else f"{row['model']}: {row['trained_on']}",
+            name if names.count(name) == 1 else f"{name} ({row['trained_on']})",
             row,
-            seeds[i],
-            seeds[first],
+            seeds[number],
+            baseline if row["data_sha256"] == rows[own]["data_sha256"] else {},
         )
-        for i, (name, row) in enumerate(zip(names, rows))
-        if i != first and row["data_sha256"] == rows[first]["data_sha256"]
+        for number, (name, row) in enumerate(zip(names, rows))
+        if number != own
     ]
+
+
+def _numbers(frame: pd.DataFrame) -> pd.Series:
+    """For each run, the number of its row in `tables.experiments`."""
+    return frame.groupby(tables.EXPERIMENT, dropna=False, sort=False).ngroup()
 
 
 def _seeds(runs: Sequence[Run], frame: pd.DataFrame) -> dict[Any, Seeds]:
     """The runs of each row of `tables.experiments`, by its number."""
-    numbers = frame.groupby(tables.EXPERIMENT, dropna=False, sort=False).ngroup()
     seeds: dict[Any, Seeds] = {}
-    for number, run in zip(numbers, runs):
+    for number, run in zip(_numbers(frame), runs):
         seeds.setdefault(int(number), {}).setdefault(run.result.seed, run)
     return seeds
 
 
-def _differences(pairs: Iterable[Pair], introduction: str = "") -> Iterator[Block]:
+def _differences(pairs: Sequence[Pair]) -> Iterator[Block]:
     """The paired test of each of `pairs` that has a common seed."""
+    if any(pair.common_seeds for pair in pairs):
+        yield Heading("Differences")
+        yield from _tests(pairs)
+
+
+def _tests(pairs: Sequence[Pair]) -> Iterator[Block]:
     found = [(pair, *pair.comparison) for pair in pairs if pair.common_seeds]
     tested = [(pair, comparison, smallest) for pair, comparison, smallest in found if comparison]
     lines: list[dict[str, str | int]] = [
@@ -197,9 +208,6 @@ def _differences(pairs: Iterable[Pair], introduction: str = "") -> Iterator[Bloc
         }
         for (pair, comparison, _), columns in zip(tested, differences.columns([each[1:] for each in tested]))
     ]
-    if found:
-        yield Heading("Differences")
-        yield Paragraph(introduction)
     if lines:
         yield Table(lines)
         yield Paragraph(differences.COLUMNS_NOTE)
@@ -210,11 +218,17 @@ def _differences(pairs: Iterable[Pair], introduction: str = "") -> Iterator[Bloc
 
 def _differences_to(reference: Run, pairs: Sequence[Pair], folder: Path) -> Iterator[Block]:
     """The paired test of each of `pairs`, whose baseline is the experiment of `reference`; and a figure."""
-    yield from _differences(
-        pairs,
-        f"Each experiment minus that of `{reference.name}`, on the same test images. An experiment is named "
-        "by what it has otherwise.",
+    name = code(reference.name)
+    yield Heading("Differences")
+    yield Paragraph(
+        f"Each experiment minus that of {name}, on the same test images. An experiment is named by what it "
+        "has otherwise."
     )
+    yield from _tests(pairs)
+    if without := [pair.name for pair in pairs if not pair.common_seeds]:
+        yield Paragraph(
+            f"Not compared, because they have no seed of {name} or other data: {escape('; '.join(without))}."
+        )
     rows = [
         (pair.name, comparison.difference, *comparison.interval)
         for pair in pairs
@@ -238,7 +252,7 @@ def _by_epochs(frame: pd.DataFrame, folder: Path) -> Iterator[Block]:
 def _by_labels(frame: pd.DataFrame, folder: Path) -> Iterator[Block]:
     """One figure per data set and width of the networks that were trained with several numbers of labels."""
     table = tables.experiments(frame)
-    table["labels"] = table["labeled"].fillna(table["train_images"])
+    table["labels"] = table["labeled_images"].fillna(table["labeled"]).fillna(table["train_images"])
     table = _lines(table, "labels", ["labeled", "epochs", *FOLLOWED])
     yield from _by_quantity(table, "labels", "training images with a label", folder)
 
@@ -253,8 +267,9 @@ def _lines(table: pd.DataFrame, quantity: str, follow: Sequence[str]) -> pd.Data
         quantity: a column.
         follow: the settings that differ along a line.
     """
-    settings = "|".join(name.replace("_", " ") for name in follow)
-    table["series"] = [re.sub(rf", (?:{settings}) [^,]+", "", name) for name in table["trained_on"]]
+    settings = "|".join(f"{name.replace('_', ' ')} [^,]+" for name in follow)
+    settings += "|all labels" if "labeled" in follow else ""
+    table["series"] = [re.sub(rf", (?:{settings})", "", name) for name in table["trained_on"]]
     line = ["model", "dataset", "width", "series"]
     several = table.groupby(line, dropna=False, sort=False)[quantity].transform("nunique") > 1
     best = table["val_accuracy"].fillna(0).sort_values(kind="stable").index

@@ -18,7 +18,7 @@ from kapp.run_folder import ADDED_SETTINGS, Run
 COLUMNS = (
     "run recipe model teachers distillation_loss dataset width parameters flops epochs best_epoch batch_size "
     "seed backend precision device val_accuracy test_accuracy low high test_loss calibration_error "
-    "seconds images_per_second commit"
+    "seconds images_per_second commit labeled_images"
 ).split()
 # What a network learns from.
 SUPERVISION = (
@@ -92,16 +92,17 @@ def experiments(frame: pd.DataFrame) -> pd.DataFrame:
         frame: as from `rows`.
 
     Returns:
-        The `EXPERIMENT` columns and the parameters; `trained_on` ("labels", "deep_resnet", ...), which no
-        other experiment of the model has (a setting that follows from another one, as `FOLLOWED`, isn't named
-        in it); `n`, the number of runs; means of `val_accuracy` and `test_accuracy`; their sample standard
-        deviations `val_spread` and `test_spread`, NaN for one run; and (`low`, `high`): the 95% interval of
-        one run, or mean ± deviation of several.
+        The `EXPERIMENT` columns, the parameters and the labeled images; `trained_on` ("labels",
+        "deep_resnet", ...), which no other experiment of the model, data set and width has (a setting that
+        follows from another one, as `FOLLOWED`, isn't named in it); `n`, the number of runs; means of
+        `val_accuracy` and `test_accuracy`; their sample standard deviations `val_spread` and `test_spread`,
+        NaN for one run; and (`low`, `high`): the 95% interval of one run, or mean ± deviation of several.
     """
     # Transfers that differ in the fine-tuning alone share their linear probe: it counts once.
     frame = frame.drop_duplicates([*EXPERIMENT, "seed", "test_accuracy", "val_accuracy", "test_loss"])
     table = frame.groupby(EXPERIMENT, dropna=False, sort=False, as_index=False).agg(
         parameters=("parameters", "first"),
+        labeled_images=("labeled_images", "first"),
         n=("run", "size"),
         val_accuracy=("val_accuracy", "mean"),
         val_spread=("val_accuracy", "std"),
@@ -142,6 +143,8 @@ def changes(row: Mapping[Any, Any], reference: Mapping[Any, Any]) -> str:
     for name in differing:
         if name == "flip":
             words += ["flips" if row[name] else "no flips"]
+        elif name == "labeled" and pd.isna(row[name]):
+            words += ["all labels"]
         elif FOLLOWED.get(name) not in differing:
             words += [f"{name.replace('_', ' ')} {format_value(row[name]) or 'none'}"]
     return ", ".join(words)
@@ -153,6 +156,8 @@ def _difference(name: str, value: Any) -> str:
         return "" if value else ", no flips"
     if name in OFF and value == OFF[name]:
         return ""
+    if name == "labeled" and pd.isna(value):
+        return ", all labels"
     return f", {name.replace('_', ' ')} {format_value(value) or 'none'}"
 
 

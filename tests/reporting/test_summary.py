@@ -174,6 +174,20 @@ def test_numbers_of_labels_are_drawn_from_scratch_and_transferred(make_run, tmp_
     assert names == ["from scratch", "from cifar10, fine-tuning"]
 
 
+def test_images_without_a_label_are_no_labels(make_run, tmp_path, drawn):
+    """40,000 images with labels, and 100,000 that --unlabeled adds, next to 1,000 labels of these."""
+    student = {"teachers": ["airbench"], "unlabeled": "npz:more.npz", "train_images": 140_000}
+    runs = [
+        make_run("all", accuracy=0.6, labeled_images=40_000, unlabeled_images=100_000, **student),
+        make_run("few", accuracy=0.5, labeled_images=1000, unlabeled_images=100_000, labeled=1000, **student),
+    ]
+    text = write(runs, tmp_path / "out")
+    assert "airbench, all labels" in text
+    figure = next(each for each in drawn if each.axes[0].get_xlabel() == "training images with a label")
+    (line,) = figure.axes[0].containers
+    assert list(line[0].get_xdata()) == [1000, 40_000]
+
+
 def test_equal_differences_of_all_seeds_are_compared_on_the_images_of_the_first(make_run, tmp_path):
     """The t-test would give p = 0 for any difference."""
     runs = [make_run(f"d{i}", accuracy=0.551 + i / 8, seed=i, teachers=["deep_resnet"]) for i in (0, 1)]
@@ -199,7 +213,8 @@ def test_all_are_compared_with_a_reference_and_named_by_what_they_change(make_ru
         add_predictions(each)
     text = write(runs, tmp_path / "out", runs[0])
     rows = {row["comparison"]: row for row in cells(text.split("## Differences\n")[1])}
-    assert list(rows) == ["crop padding 0, no flips", "teacher_1", "conv_1"]  # no common seed with the last
+    assert list(rows) == ["crop padding 0, no flips", "teacher_1", "conv_1"]
+    assert "because they have no seed of `mine` or other data: learning rate 0.1." in text
     assert "Each experiment minus that of `mine`" in text
     (axes,) = next(each.axes for each in drawn if "difference" in each.axes[0].get_xlabel())
     assert [each.get_text() for each in axes.get_yticklabels()] == [
@@ -236,14 +251,47 @@ def test_students_of_two_networks_of_one_name_have_two_names(make_run, tmp_path)
         add_predictions(each)
     rows = cells(write(runs, tmp_path / "out", runs[0]).split("## Differences\n")[1])
     assert [row["comparison"] for row in rows] == [
-        "linear_3: airbench, teacher runs/a",
-        "linear_3: airbench, teacher runs/b",
+        "airbench (airbench, teacher runs/a)",
+        "airbench (airbench, teacher runs/b)",
     ]
+
+
+def test_students_of_two_widths_and_two_networks_of_one_name_have_four_names(make_run, tmp_path):
+    runs = [make_run("labels")]
+    for name in "ab":
+        for width in (0.5, 1.0):
+            student = {"teachers": ["airbench"], "teacher": [f"runs/{name}"], "width": width}
+            runs += [make_run(f"{name}{width}", **student)]
+    for each in runs:
+        add_predictions(each)
+    rows = cells(write(runs, tmp_path / "out", runs[0]).split("## Differences\n")[1])
+    assert len({row["comparison"] for row in rows}) == 4
+
+
+def test_of_two_runs_of_a_seed_the_reference_is_compared(make_run, tmp_path):
+    runs = [
+        make_run("a", accuracy=0.5),
+        make_run("b", accuracy=0.6),
+        make_run("c", accuracy=0.7, momentum=0.5),
+    ]
+    for each in runs:
+        add_predictions(each)
+    (row,) = cells(write(runs, tmp_path / "out", runs[1]).split("## Differences\n")[1])
+    assert row["difference (paired 95% interval)"].startswith("+10.0 points")
 
 
 def test_runs_on_other_data_are_not_compared_with_the_reference(make_run, tmp_path):
     runs = [make_run("mine"), make_run("other", dataset="shapes", data_sha256="1" * 64)]
-    assert "## Differences" not in write(runs, tmp_path / "out", runs[0])
+    text = write(runs, tmp_path / "out", runs[0])
+    assert "because they have no seed of `mine` or other data: dataset shapes" in text
+    assert "points" not in text
+
+
+def test_the_name_of_a_reference_is_shown_as_it_is(make_run, tmp_path):
+    runs = [make_run("x` <img src=q> `y"), make_run("other", learning_rate=0.1)]
+    for each in runs:
+        add_predictions(each)
+    assert "minus that of `` x` <img src=q> `y ``, on" in write(runs, tmp_path / "out", runs[0])
 
 
 def test_a_reference_that_is_not_one_of_the_runs_is_refused(make_run, tmp_path):
