@@ -288,6 +288,10 @@ class DataOptions:
         return dataset
 
 
+# The code variants of the network; the others are of the training.
+NETWORK_VARIANTS = (*REWRITES, "normalization")
+
+
 @dataclass(frozen=True)
 class NetworkFlags:
     """How the network is built."""

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from kapp import cli, data, models
+from kapp import cli, data, models, records
 from kapp.errors import ConfigError
 from kapp.fileio import checksum, is_file, is_folder, refuse_inputs
 from kapp.models import keras_file
@@ -24,7 +24,9 @@ from kapp.papers import hu, scales
 from kapp.papers.hparams import HParams
 from kapp.recipes import train
 from kapp.recipes.settings import (
+    NETWORK_VARIANTS,
     AugmentationFlags,
+    CodeVariant,
     ComputeOptions,
     DataOptions,
     HParamFlags,
@@ -193,7 +195,6 @@ class Config:
         model = config.model or source_network(self.source)
         if model is None and source_file(self.source) is None:
             model = "all_cnn_c"
-        width = source_width(self.source) if source_result(self.source) else scale.width
         source_epochs = config.source_training.source_epochs
         scratch_epochs = config.scratch_epochs
         if model is not None:
@@ -219,7 +220,7 @@ class Config:
             hparams=hparams,
             augmentation=config.augmentation.resolved(model),
             data=config.data,
-            network=config.network.resolved(width),
+            network=inherited(config.network, self.source) or config.network.resolved(scale.width),
             compute=config.compute,
             output=config.output,
         )
@@ -377,9 +378,38 @@ def source_network(source: str) -> str | None:
     return result.model
 
 
-def source_width(source: str) -> float:
-    """The width of the network of a source that is a run folder."""
-    return Run(source).setting("width", float)
+def inherited(flags: NetworkFlags, source: str) -> NetworkOptions | None:
+    """The options of the network from scratch, so that it is like that of a source that is a run folder: its
+    width, its pooling, its code variants; and the code variants in `flags` that are of the training.
+
+    Returns:
+        None for a source without `source_network`.
+
+    Raises:
+        ConfigError: `flags` have another network.
+    """
+    if source_network(source) is None:
+        return None
+    run = Run(source)
+    # A distilled student has neither of these two.
+    settings = {"pooling_norm": "inf", "code_variants": [], **run.config.settings}
+    norm = math.inf if settings["pooling_norm"] == "inf" else run.setting("pooling_norm", float)
+    variants = records.setting(settings, "code_variants", tuple[CodeVariant, ...], run.config_file)
+    own = tuple(name for name in variants if name in NETWORK_VARIANTS)
+    options = NetworkOptions(run.setting("width", float), norm, own)
+    asked = {name for name in flags.code_variants if name in NETWORK_VARIANTS}
+    for flag, differs in (
+        ("--width", flags.width not in (None, options.width)),
+        ("--pooling-norm", flags.pooling_norm not in (math.inf, norm)),
+        ("--code-variants", asked and asked != {*own}),
+    ):
+        if differs:
+            raise ConfigError(
+                f"{flag} is not as in the source, the run {source}, whose network is transferred: leave it "
+                "out."
+            )
+    of_training = tuple(name for name in flags.code_variants if name not in NETWORK_VARIANTS)
+    return replace(options, code_variants=own + of_training)
 
 
 def main(config: Config) -> list[Run]:

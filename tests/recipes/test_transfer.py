@@ -12,6 +12,7 @@ import pytest
 from kapp import cli
 from kapp.errors import ConfigError
 from kapp.recipes import transfer
+from kapp.recipes.settings import NetworkOptions
 from kapp.run_folder import Run
 from tests import example_records
 from tests.helpers import RUN_FILES, file_names
@@ -180,6 +181,22 @@ def test_a_run_of_an_unknown_network_is_a_source_with_and_without_a_model(tmp_pa
         config = cli.parse(transfer.Config, ["--source", str(run.folder), "--target", "shapes:near", *flags])
         config.check()
         assert config.resolved().model == model
+
+
+def test_the_network_from_scratch_is_like_the_source(tmp_path):
+    """Its pooling and its code variants, too."""
+    network = {"width": 0.5, "pooling_norm": 3.0, "code_variants": ["relu_logits", "schedule"]}
+    run = Run.create(tmp_path / "run", example_records.config(**network))
+    run.write_result(replace(example_records.RESULT, model="base_c"))
+    words = ["--source", str(run.folder), "--target", "shapes:near"]
+    settings = cli.parse(transfer.Config, [*words, "--code-variants", "bias_decay"]).resolved()
+    expected = NetworkOptions(0.5, 3.0, ("relu_logits", "bias_decay"))  # schedule is of the training
+    assert settings.scratch_settings().network == expected
+    for flags in (["--width", "1"], ["--pooling-norm", "2"], ["--code-variants", "dropout"]):
+        with pytest.raises(ConfigError, match=f"{flags[0]} is not as in the source, the run .*leave it out"):
+            cli.parse(transfer.Config, [*words, *flags]).check()
+    same = ["--width", "0.5", "--pooling-norm", "3", "--code-variants", "relu_logits"]
+    cli.parse(transfer.Config, [*words, *same]).check()
 
 
 def test_what_cannot_be_a_source_is_refused(transferred, kapp, tmp_path, tiny_npz):
