@@ -204,11 +204,17 @@ def _layer_like(
 ) -> keras.layers.Layer:
     """A new layer of the same type without activation: Dense; or a convolution with the same windows, a
     hidden one with 1x1 windows."""
-    settings = {"kernel_initializer": HeNormal(seed=next(seeds)), "name": name, "dtype": layer.dtype_policy}
+    settings = {
+        "kernel_initializer": HeNormal(seed=next(seeds)),
+        "name": name,
+        "dtype": layer.dtype_policy,
+        "use_bias": layer.use_bias or hidden,
+    }
     if isinstance(layer, layers.Dense):
         return layers.Dense(units, **settings)
     if hidden:
         return layers.Conv2D(units, 1, **settings)
+    settings |= {"dilation_rate": layer.dilation_rate, "groups": layer.groups}
     return layers.Conv2D(units, layer.kernel_size, layer.strides, layer.padding, **settings)
 
 

@@ -130,6 +130,11 @@ def test_the_new_head_is_like_the_old_one():
     assert [layer.name for layer in dense.head.layers[1:]] == ["head", "head_relu", "logits"]
 
 
+def test_a_head_without_a_bias_is_replaced_by_one_without():
+    linear = replace_head(models.build("airbench", width=0.25), 10).network
+    assert linear.count_params() == models.build("airbench", width=0.25).count_params()
+
+
 def test_a_head_can_be_replaced_again():
     once = replace_head(source(), 5, "mlp").network
     twice = replace_head(once, 4, "mlp").network
