@@ -96,6 +96,11 @@ def test_widths_are_proposed_where_there_are_layers():
 def test_hyperband_continues_the_best_third():
     trials = search(make_oracle("hyperband"))
     assert {trial.epochs for trial in trials} == {1, 3, 9}
+    first = [trial for trial in trials if trial.epochs == 1]
+    scored = [trial for trial in first if trial.score is not None]
+    best = sorted(scored, key=lambda trial: -trial.score)[: len(first) // 3]
+    continued = {trial.run for trial in trials if trial.epochs == 3 and trial.run != trial.number}
+    assert continued == {trial.number for trial in best}
     for trial in trials:
         if trial.run != trial.number:
             assert trial.values == trials[trial.run].values
