@@ -239,7 +239,10 @@ def make_plan(config: Config, arguments: Sequence[str]) -> Plan:
     options, settings, flag = config.sweep, config.settings, config.network_flag
     space = searched(config, arguments)
     data_name = settings.target[0] if config.subcommand == "transfer" else settings.dataset
-    dataset = settings.data.load(data_name, settings.hparams.batch_size)
+    if isinstance(settings, distill.Settings):  # which may also use images without a label
+        dataset = settings.load()
+    else:
+        dataset = settings.data.load(data_name, settings.hparams.batch_size)
     settings.check_data(dataset)
     inputs, classes = dataset.train.images[0].size, len(dataset.classes)
     network, width = getattr(settings, flag), cli.flatten(settings)["width"]

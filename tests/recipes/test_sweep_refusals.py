@@ -77,6 +77,16 @@ def test_what_is_refused(words, message):
     assert message in str(error.value)
 
 
+def test_images_without_a_label_count_in_a_sweep_of_students():
+    """The student trains on 10,000 images, of which 1,000 have a label."""
+    words = "--teacher teacher_1 --student linear_3 --dataset shapes --labeled 1000 --validate-every 9000"
+    words = f"distill {words} --epochs 5 --teacher-epochs 20"
+    config = parse(words)
+    config.check()
+    plan = sweep.make_plan(config, words.split()[1:])
+    assert plan.config.settings["validate_every"] == 9000
+
+
 def test_schedulers_on_this_machine_and_encrypted_ones_are_accepted(tmp_path):
     parse("train --scheduler tcp://127.0.0.1:8786").check()
     parse("train --scheduler tcp://10.0.0.5:8786 --insecure").check()
