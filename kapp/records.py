@@ -204,6 +204,7 @@ class RunSummary:
     test_loss: float
     calibration_error: float
     distill_weight: float | None = None  # None: 1 - label_weight
+    source: str | None = None  # of a transfer: what the network was trained on before, or its file
 
 
 @dataclass(frozen=True)

@@ -73,10 +73,11 @@ def _origin(manifest: ExportManifest) -> str:
     run = manifest.run
     if run is None:
         return f"{summary} Exported by kapp from {code(manifest.source_file)}, which kapp did not train."
+    pretraining = f" Pretraining: {code(run.source)}." if run.source else ""
     return (
         f"{summary} Trained by kapp on {escape(run.dataset)}, from {escape(_targets(run))}, with seed "
-        f"{run.seed}, on {escape(run.backend)} in {escape(run.precision)}. Run {code(run.name)}, commit "
-        f"{escape(run.commit or 'unknown')}."
+        f"{run.seed}, on {escape(run.backend)} in {escape(run.precision)}.{pretraining} Run "
+        f"{code(run.name)}, commit {escape(run.commit or 'unknown')}."
     )
 
 

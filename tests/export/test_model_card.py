@@ -20,6 +20,11 @@ def test_a_card_names_the_training_targets(teachers, label_weight, targets):
     assert f"Trained by kapp on mine, {targets} with seed 0" in model_card(manifest(run=run))
 
 
+def test_a_card_names_the_pretraining():
+    assert "Pretraining: `cifar10`. Run" in model_card(manifest(run=run_summary(source="cifar10")))
+    assert "Pretraining" not in model_card(manifest(run=run_summary()))
+
+
 def test_a_card_of_another_file_claims_no_accuracy():
     card = model_card(manifest(run=None, source_file="mine.keras"))
     assert "from `mine.keras`, which kapp did not train" in card
