@@ -552,6 +552,7 @@ class Run:
             with atomic_file(folder / path.name) as partial:
                 shutil.copyfile(path, partial)
         copy = Run(folder)
+        copy.predictions_file.unlink(missing_ok=True)  # of an earlier copy
         if predictions is not None:
             copy.write_predictions(predictions.test_classes_only())
         copy.write_result(result)

@@ -331,6 +331,17 @@ def test_a_copy_of_a_changed_run_is_refused(tmp_path):
     assert not (tmp_path / "again").exists()
 
 
+def test_a_copy_keeps_no_predictions_of_an_earlier_copy(tmp_path):
+    """A run of an early version has none."""
+    finished(tmp_path / "new").copy_results(tmp_path / "copy")
+    assert Run(tmp_path / "copy").predictions() is not None
+    old = finished(tmp_path / "old")
+    old.predictions_file.unlink()
+    old.write_result(RESULT)
+    old.copy_results(tmp_path / "copy")
+    assert Run(tmp_path / "copy").predictions() is None
+
+
 def test_the_latest_checkpoint_becomes_the_previous_one(tmp_path):
     run = Run.create(tmp_path / "run", CONFIG)
     for epochs in (1, 2, 3):

@@ -75,6 +75,12 @@ def main(config: Config) -> None:
     else:
         runs, reference = find_runs(config.runs), Run(config.compare_with) if config.compare_with else None
         summary.write(runs, config.out, config.title or "Results", config.note, reference)
+        kept = {path.name for path in (config.out / "runs").iterdir()} - {run.name for run in runs}
+        if kept:
+            print(
+                f"{config.out / 'runs'} has runs of an earlier report, which this one leaves out: "
+                f"{', '.join(sorted(kept))}"
+            )
     print(f"report: {config.out / 'README.md'}")
 
 

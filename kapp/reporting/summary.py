@@ -1,5 +1,6 @@
 """The report on many runs: one page with its figures, its rows and a copy of the runs' results."""
 
+import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,6 +21,7 @@ from kapp.reporting.tables import FOLLOWED, format_value, points
 from kapp.run_folder import Run
 
 CIRCUMSTANCES = "dataset width epochs seed device backend precision commit".split()
+MAX_NAME_BYTES = 100  # of a figure's name without its digest; some file systems have 255 for all of it
 Seeds = dict[int, Run]  # the first run of each seed
 
 
@@ -339,8 +341,14 @@ def _over_epochs(pair: Pair, path: Path) -> Figure:
 
 
 def file_name(*words: str) -> str:
-    """Returns the name of a PNG file, of characters that are safe in links."""
-    return re.sub(r"[^\w.-]+", "_", "-".join(words)) + ".png"
+    """Returns the name of a PNG file, of characters that are safe in links: short, and another one for each
+    path."""
+    name = "-".join(words)
+    safe = re.sub(r"[^\w.-]+", "_", name)
+    if "/" in name or len(safe.encode()) > MAX_NAME_BYTES:
+        digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+        safe = f"{safe.encode()[:MAX_NAME_BYTES].decode(errors='ignore')}-{digest}"
+    return f"{safe}.png"
 
 
 def _distinct(column: pd.Series) -> str:

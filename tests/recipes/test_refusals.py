@@ -16,6 +16,7 @@ from kapp.errors import ConfigError
 from kapp.recipes import distill, export, report, reproduce, train
 from kapp.run_folder import METRICS, Run
 from tests import example_records
+from tests.reporting.helpers import fabricate
 from tests.training.helpers import small_network
 
 
@@ -251,6 +252,15 @@ def test_a_report_replaces_no_page_of_another_project(tmp_path):
     with pytest.raises(ConfigError, match=r"has a README\.md of its own"):
         check(reproduce, "--dataset", "shapes", "--out", tmp_path)
     check(report, "--runs", run.folder, "--out", tmp_path / "report")
+
+
+def test_a_report_names_what_an_earlier_one_left_in_its_folder(tmp_path, capsys):
+    runs = [fabricate(tmp_path / name).folder for name in "ab"]
+    for selected in (runs, runs[:1]):
+        report.main(report.Config(runs=tuple(selected), out=tmp_path / "out"))
+    printed = capsys.readouterr().out
+    assert printed.count(f"{tmp_path / 'out' / 'runs'} has runs of an earlier report") == 1
+    assert "leaves out: b\n" in printed
 
 
 def test_a_report_compares_with_one_of_its_runs(tmp_path):

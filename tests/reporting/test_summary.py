@@ -73,6 +73,13 @@ def test_two_runs_of_one_name_are_refused(make_run, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_figures_of_data_with_similar_or_long_paths_have_names_of_their_own(make_run, tmp_path):
+    names = ["npz:data/a.npz", "npz:data_a.npz", f"npz:{'deep/' * 100}a.npz", f"npz:{'e' * 245}.npz"]
+    runs = [make_run(f"r{i}", dataset=name, data_sha256=f"{i}" * 64) for i, name in enumerate(names)]
+    write(runs, tmp_path / "out")
+    assert len(list((tmp_path / "out" / "figures").iterdir())) == len(names)
+
+
 def test_one_common_seed_is_compared_image_by_image(make_run, tmp_path):
     run, baseline = make_run("d", accuracy=0.57, teachers=["deep_resnet"]), make_run("b", accuracy=0.55)
     for each in (run, baseline):
