@@ -3,7 +3,7 @@
 # make test           the tests, and the examples of the docstrings
 # make torture        kills, damaged files, random flags, full disks: BACKEND=jax MINUTES=10 SEED=0 (ten minutes)
 # make check          linters and types
-# make bench          kapp compared with its peers: reports/performance (25 minutes on two idle cores)
+# make bench          kapp compared with its peers: reports/performance (half an hour on two idle cores)
 #                     BENCHFLAGS=time_to_accuracy_linear_3: minutes to an accuracy (an hour; _teacher: two)
 
 PYTHON ?= python3

@@ -1,6 +1,6 @@
 """Measure kapp and its peers, and write reports/performance.
 
-    python -m benchmarks                     all but the times to an accuracy, 25 minutes on two idle cores
+    python -m benchmarks                     all but the times to an accuracy, half an hour on two idle cores
     python -m benchmarks linear_3 memory     these benchmarks; their new rows replace the old ones
     python -m benchmarks --page              only write the page from rows.csv
 

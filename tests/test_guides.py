@@ -75,6 +75,18 @@ def test_own_teacher_page(workplace):
         done = subprocess.run([sys.executable, *arguments], cwd=workplace, capture_output=True, text=True)
         assert done.returncode == 0, f"{arguments}\n{done.stderr}"
 
+    code = (ROOT / "docs" / "own-teacher.md").read_text(encoding="utf-8").partition("## In Python")[2]
+    code = "\n".join(line[4:] for line in code.partition("## ")[0].splitlines() if line.startswith("    "))
+    batches = (
+        "import numpy, tensorflow\n"
+        f"images, labels = numpy.ones((4, 16, 16, 3)), numpy.arange(4) % {CLASSES}\n"
+        "batches = tensorflow.data.Dataset.from_tensors((images, labels))\n"
+    )
+    code = batches + code.replace("classes=10", f"classes={CLASSES}")
+    done = subprocess.run([sys.executable, "-c", code], cwd=workplace, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (workplace / "student.keras").is_file()
+
     student = Run(workplace / "student").result
     assert student.teachers == ("teacher",)
     assert (student.train_images, student.validation_images, student.test_images) == tuple(
