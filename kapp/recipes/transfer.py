@@ -397,11 +397,11 @@ def inherited(flags: NetworkFlags, source: str) -> NetworkOptions | None:
     variants = records.setting(settings, "code_variants", tuple[CodeVariant, ...], run.config_file)
     own = tuple(name for name in variants if name in NETWORK_VARIANTS)
     options = NetworkOptions(run.setting("width", float), norm, own)
-    asked = {name for name in flags.code_variants if name in NETWORK_VARIANTS}
+    given = {name for name in flags.code_variants if name in NETWORK_VARIANTS}
     for flag, differs in (
         ("--width", flags.width not in (None, options.width)),
         ("--pooling-norm", flags.pooling_norm not in (math.inf, norm)),
-        ("--code-variants", asked and asked != {*own}),
+        ("--code-variants", given and given != {*own}),
     ):
         if differs:
             raise ConfigError(
