@@ -1,5 +1,6 @@
 """Figures of runs, each written to the PNG file `path` with `title` above it, without pyplot."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
@@ -22,6 +23,7 @@ BLUE, ORANGE = COLORS[0], COLORS[5]
 LINES = {"": ("training", "#56B4E9"), "val_": ("validation", "#D55E00")}
 TEST_LABEL = "test (not used for selection)"  # of the second line, where no image was held out
 DPI = 120
+NAME_WIDTH = 60  # characters of a line of a long name
 MAX_NUMBERED_CLASSES = 20  # a larger confusion matrix has no room for numbers
 
 
@@ -136,13 +138,16 @@ def differences(rows: Sequence[tuple[str, float, float, float]], path: Path, tit
         rows: name, difference and the ends of its interval, fractions; drawn from top to bottom.
     """
     names, centers, low, high = zip(*rows)
-    figure = Figure(figsize=(5 + 0.075 * max(map(len, names)), 1.6 + 0.34 * len(rows)), layout="constrained")
+    lines = [textwrap.wrap(name, NAME_WIDTH) for name in names]
+    longest = max(len(line) for wrapped in lines for line in wrapped)
+    height = 1.6 + len(rows) * max(0.34, 0.19 * max(map(len, lines)))
+    figure = Figure(figsize=(5 + 0.075 * longest, height), layout="constrained")
     axes = figure.subplots()
     places, points = range(len(rows)), 100 * np.array(centers)
     errors = [points - 100 * np.array(low), 100 * np.array(high) - points]
     axes.errorbar(points, places, xerr=errors, fmt="o", markersize=5, capsize=3, color=BLUE)
     axes.axvline(0, color=GRAY)
-    axes.set_yticks(places, names, parse_math=False)
+    axes.set_yticks(places, ["\n".join(wrapped) for wrapped in lines], parse_math=False)
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xlabel("difference of test accuracy, percentage points (95% interval)")
     simplify(axes, "x")
