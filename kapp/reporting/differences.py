@@ -44,8 +44,7 @@ def compare_runs(run: Run, baseline: Run) -> Comparison | None:
 def compare_common_seeds(
     runs: Mapping[int, Run], baseline: Mapping[int, Run]
 ) -> tuple[Comparison | SeedComparison | None, float]:
-    """Returns the paired comparison of two experiments, and the smallest difference that it
-    would call significant.
+    """Returns the paired comparison of two experiments, and the smallest significant difference.
 
     With one common seed it is over the test images, with several over the seeds. Where the accuracies differ
     equally for all seeds, the t-test would divide by 0: it is over the test images of the first seed.

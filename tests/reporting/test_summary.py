@@ -294,6 +294,17 @@ def test_runs_on_other_data_are_not_compared_with_the_reference(make_run, tmp_pa
     assert "points" not in text
 
 
+def test_a_long_name_takes_several_lines_in_the_figure(make_run, tmp_path, drawn):
+    others = {"learning_rate": 0.1, "crop_padding": 0, "flip": False, "optimizer": "muon", "momentum": 0.5}
+    runs = [make_run("mine", crop_padding=4, flip=True), make_run("other", **others, schedule="cosine")]
+    for each in runs:
+        add_predictions(each)
+    write(runs, tmp_path / "out", runs[0])
+    (axes,) = next(each.axes for each in drawn if "difference" in each.axes[0].get_xlabel())
+    (label,) = [each.get_text() for each in axes.get_yticklabels()]
+    assert max(map(len, label.split("\n"))) <= 60 < len(label)
+
+
 def test_the_name_of_a_reference_is_shown_as_it_is(make_run, tmp_path):
     runs = [make_run("x` <img src=q> `y"), make_run("other", learning_rate=0.1)]
     for each in runs:
